@@ -1,0 +1,250 @@
+//! All settings in one place.
+
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::etcd::{Credentials, Tls};
+use crate::settings::{OnConflict, Settings};
+
+/// Settings of a [`Cluster`]; [`start`](Self::start) checks and uses them.
+///
+/// Without [`member`](Self::member) it is a pure observer. The defaults are right for a local etcd
+/// and a Pitaya cluster.
+#[derive(Debug, Clone, Default)]
+#[must_use = "nothing happens before start()"]
+pub struct Builder {
+    settings: Settings,
+}
+
+impl Builder {
+    /// All defaults.
+    pub fn new() -> Self {
+        Builder::default()
+    }
+
+    // ---- where
+
+    /// etcd's client URLs (`http://127.0.0.1:2379`); without a scheme `http`, or `https` where
+    /// [`tls`](Self::tls) is set; without a port 2379.
+    ///
+    /// Give all of one etcd cluster: whichever fails is passed by, and costs `connect_timeout` at
+    /// most. They are tried from a random one on, so that processes spread. Symptom of a wrong one:
+    /// [`Error::Unreachable`] or [`Error::NotAGateway`]; of two clusters mixed: `cluster_changed`
+    /// growing in the statistics.
+    pub fn endpoints<S: Into<String>>(mut self, urls: impl IntoIterator<Item = S>) -> Self {
+        self.settings.endpoints = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What all keys begin with (`pitaya/`): one segment and its slash.
+    ///
+    /// It must be the other servers' own (`pitaya.cluster.sd.etcd.prefix`). Symptom of a wrong one:
+    /// you see nobody but yourself.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.settings.prefix = prefix.into();
+        self
+    }
+
+    /// User and password, where etcd has authentication on. Its role needs read and write on
+    /// `[<prefix>servers-, <prefix>servers0)`.
+    ///
+    /// Symptom of wrong ones: [`Error::WrongPassword`], [`Error::PermissionDenied`]. Neither the
+    /// password nor a token is ever logged by this crate. (The HTTP library below it writes raw
+    /// bytes when *its* log target, `ureq_proto`, is set to `trace`: leave that off.)
+    pub fn credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        let (user, password) = (user.into(), password.into());
+        self.settings.credentials = Some(Credentials { user, password });
+        self
+    }
+
+    /// How to speak TLS with `https` endpoints. Needs the feature `tls`.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.settings.tls = Some(tls);
+        self
+    }
+
+    // ---- oneself
+
+    /// Register this process as a member: its server type and its id, both non-empty and without
+    /// slash. Pitaya wants ids that are unique across all types.
+    pub fn member(mut self, server_type: impl Into<String>, id: impl Into<String>) -> Self {
+        self.settings.member = Some((server_type.into(), id.into()));
+        self
+    }
+
+    /// One pair of metadata, which every other member sees. Keys that begin with `headcount.` are
+    /// reserved.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.metadata.push((key.into(), value.into()));
+        self
+    }
+
+    /// Whether clients connect to this server (false).
+    pub fn frontend(mut self, frontend: bool) -> Self {
+        self.settings.frontend = frontend;
+        self
+    }
+
+    /// The host name to register (the system's own).
+    pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
+        self.settings.hostname = Some(hostname.into());
+        self
+    }
+
+    /// How long etcd keeps our registration without a sign of life (10 s; whole seconds, at least
+    /// 2 s). What etcd grants counts, which may be more.
+    ///
+    /// A crash is seen by the others at TTL + 0…0.5 s, and etcd gets a keepalive each TTL/3. Rule
+    /// of thumb: three times the longest pause of your process or network that is no death.
+    /// Symptom of too short: `Lost` and `Registered` in turn, and peers that see `ServerDown`,
+    /// while the process lives. Pitaya's own default is 60 s.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.settings.ttl = ttl;
+        self
+    }
+
+    /// What to do when another live instance has our (type, id) (`TakeOver`).
+    pub fn on_conflict(mut self, policy: OnConflict) -> Self {
+        self.settings.on_conflict = policy;
+        self
+    }
+
+    // ---- what to see
+
+    /// See only members of this type; call it once for each wanted type. Oneself is always seen.
+    /// Default: all.
+    pub fn only_type(mut self, server_type: impl Into<String>) -> Self {
+        self.settings.only_types.push(server_type.into());
+        self
+    }
+
+    /// Do not see members of this type; call it once for each. Oneself is always seen. What is
+    /// left out here costs no memory; to leave out for one listener only, use
+    /// [`Options::only_type`](crate::Options::only_type).
+    pub fn except_type(mut self, server_type: impl Into<String>) -> Self {
+        self.settings.except_types.push(server_type.into());
+        self
+    }
+
+    // ---- times
+
+    /// How long one endpoint may take to be resolved, connected to (TLS included) and, if there are
+    /// others to try, to answer (1 s).
+    ///
+    /// Rule of thumb: ten round trips. Symptom of too short: [`Error::Timeout`] naming it while
+    /// etcd is well; of too long: a dead endpoint holds up every rotation, and leaving, for that
+    /// long.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.settings.connect_timeout = limit;
+        self
+    }
+
+    /// How long a request may take altogether, all endpoints included (3 s; at most 9/10 of
+    /// `stall_bound`). A keepalive gets TTL/3 instead.
+    ///
+    /// An etcd without leader answers after some 1–2.5 s: shorter than that turns every election
+    /// into errors in the log.
+    pub fn request_timeout(mut self, limit: Duration) -> Self {
+        self.settings.request_timeout = limit;
+        self
+    }
+
+    /// Within what time a hung etcd, a black hole or a dead watch is noticed (10 s).
+    ///
+    /// etcd is asked to end the watch stream after half of it, and it is opened anew on the same
+    /// connection; so each process costs etcd two small requests per bound. Rule of thumb: how
+    /// stale a view may be before you want to know. Symptom of too short: `StoreLost` while etcd
+    /// is merely slow.
+    pub fn stall_bound(mut self, limit: Duration) -> Self {
+        self.settings.stall_bound = limit;
+        self
+    }
+
+    /// How often the view is compared with etcd's keys (60 s, less up to a tenth at random).
+    ///
+    /// It only matters when etcd itself loses a watch event, as old versions did around
+    /// compactions; it reads keys without values. Symptom of too long: ghosts for that long after
+    /// such a loss; of too short: load on etcd that grows with the square of the cluster.
+    pub fn reconcile_interval(mut self, interval: Duration) -> Self {
+        self.settings.reconcile_interval = interval;
+        self
+    }
+
+    /// Bounds of the waits between tries (100 ms, growing to 5 s), each a random part of its bound.
+    ///
+    /// Symptom of too short: a restarting etcd is stormed; of too long: it is back for that long
+    /// before it is noticed.
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.settings.backoff = (first, longest);
+        self
+    }
+
+    /// How long [`start`](Self::start) waits for the first listing, and for the registration
+    /// (10 s).
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.settings.start_timeout = limit;
+        self
+    }
+
+    /// Start at once, whether or not etcd is there, and converge as soon as it is: `Synced` and
+    /// `Registered` tell when. By default `start` waits, and fails.
+    pub fn start_without_store(mut self) -> Self {
+        self.settings.start_without_store = true;
+        self
+    }
+
+    /// How long telling the others that we leave may take (1 s). If etcd does not answer by then,
+    /// they find out when the lease runs out.
+    pub fn leave_timeout(mut self, limit: Duration) -> Self {
+        self.settings.leave_timeout = limit;
+        self
+    }
+
+    /// How long, at the end, listeners that lag may take what waits for them, and again how long
+    /// handlers may be at work (500 ms).
+    pub fn drain_timeout(mut self, limit: Duration) -> Self {
+        self.settings.drain_timeout = limit;
+        self
+    }
+
+    // ---- limits
+
+    /// The largest value taken for a member (64 KiB). Larger ones are skipped and counted.
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_value_bytes = bytes;
+        self
+    }
+
+    /// The largest reply or frame taken from etcd (16 MiB; at least twice `max_value_bytes`).
+    ///
+    /// Frames come in parts of some 3 MB at most, whatever is in them; listings in pages, which are
+    /// made smaller when one does not fit. Symptom of too small: [`Error::TooLarge`], `oversized`
+    /// growing in the statistics.
+    pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_frame_bytes = bytes;
+        self
+    }
+
+    /// The most members taken into the view (100,000). Further ones are skipped and counted, until
+    /// there is room.
+    pub fn max_members(mut self, members: usize) -> Self {
+        self.settings.max_members = members;
+        self
+    }
+
+    /// Checks the settings and starts the threads; by default waits until the view is complete and,
+    /// for a member, until it is registered and in it.
+    ///
+    /// Blocks for `start_timeout` at most, and a little for the clean-up where it fails.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] where a value makes no sense. [`Error::StartTimeout`] with the last cause
+    /// when it is not ready in time. At once, without waiting, what no waiting can mend:
+    /// [`Error::WrongPassword`], [`Error::CredentialsNeeded`], [`Error::PermissionDenied`],
+    /// [`Error::WrongScheme`], [`Error::NotAGateway`], [`Error::Tls`],
+    /// [`Error::CertificateWithName`], [`Error::Conflict`]. After an error nothing is left running.
+    pub fn start(self) -> Result<Cluster, Error> {
+        Cluster::start(self.settings)
+    }
+}

@@ -1,0 +1,21 @@
+//! The client of etcd's v3 HTTP JSON gateway: it talks, and decides nothing.
+
+mod auth;
+mod client;
+mod endpoint;
+mod failure;
+mod frames;
+mod lease;
+mod range;
+mod tls;
+mod txn;
+mod watch;
+mod wire;
+
+pub(crate) use auth::Credentials;
+pub(crate) use client::{Client, Shared};
+pub(crate) use endpoint::Endpoint;
+pub(crate) use failure::Failure;
+pub use tls::Tls;
+pub(crate) use txn::{Compare, Op};
+pub(crate) use watch::{Frame, WatchRequest};

@@ -1,0 +1,383 @@
+//! One request: to which endpoint, with which token, how long.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use ureq::http::{Response, Uri};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Body};
+
+use super::auth::{Auth, Credentials};
+use super::endpoint::Endpoint;
+use super::failure::{Failure, refusal, transport};
+use super::tls::TlsMaterial;
+use crate::error::Error;
+
+/// What all clients of one cluster handle have in common.
+pub(crate) struct Shared {
+    pub endpoints: Vec<Endpoint>,
+    pub connect_timeout: Duration,
+    pub request_timeout: Duration,
+    /// Bound on a reply's, or a frame's, size in bytes.
+    pub max_frame_bytes: usize,
+    auth: Auth,
+    tls: Option<TlsMaterial>,
+}
+
+impl Shared {
+    pub fn new(
+        endpoints: Vec<Endpoint>,
+        connect_timeout: Duration,
+        request_timeout: Duration,
+        max_frame_bytes: usize,
+        credentials: Option<Credentials>,
+        tls: Option<TlsMaterial>,
+    ) -> Self {
+        let auth = Auth::new(credentials);
+        Shared {
+            endpoints,
+            connect_timeout,
+            request_timeout,
+            max_frame_bytes,
+            auth,
+            tls,
+        }
+    }
+}
+
+/// Connections of one thread's own: shutting them down unblocks that thread and no other.
+pub(crate) struct Client {
+    pub(super) shared: Arc<Shared>,
+    agents: Vec<Agent>,
+    /// The endpoint that worked last.
+    current: AtomicUsize,
+}
+
+/// How a request fared at one endpoint.
+pub(super) struct Answer {
+    pub endpoint: Arc<str>,
+    pub response: Response<Body>,
+}
+
+/// Time-outs of one try.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Until the first byte of the answer, connecting included.
+    pub answer: Duration,
+    /// For everything; `None` for a stream.
+    pub total: Option<Duration>,
+    /// Between two reads of the body.
+    pub read: Option<Duration>,
+    /// For a stream: when the server is to end it.
+    pub period: Option<Duration>,
+    /// The setting that bounds `answer`, for the error.
+    pub setting: &'static str,
+}
+
+impl Client {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let agents = shared.endpoints.iter().map(|e| agent(&shared, e)).collect();
+        // Processes that start together should not all crowd on the first endpoint.
+        let current = crate::jitter::below(shared.endpoints.len());
+        Client {
+            shared,
+            agents,
+            current: AtomicUsize::new(current),
+        }
+    }
+
+    /// Ends what is under way, at once, and refuses what comes.
+    pub fn shutdown(&self) {
+        for agent in &self.agents {
+            agent.clone().shutdown();
+        }
+    }
+
+    /// How many endpoints there are to try.
+    pub fn endpoints(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// The next request goes to another endpoint first.
+    pub fn rotate(&self) {
+        let next = (self.current.load(Ordering::Relaxed) + 1) % self.agents.len();
+        self.current.store(next, Ordering::Relaxed);
+    }
+
+    /// The endpoint that the next request goes to first.
+    pub fn current(&self) -> &Arc<str> {
+        &self.shared.endpoints[self.current.load(Ordering::Relaxed)].url
+    }
+
+    /// One request and its reply, within `budget` altogether. Endpoints that can't answer are
+    /// passed by; each but the last one tried costs no more than `connect_timeout`.
+    pub(super) fn call<T>(
+        &self,
+        path: &'static str,
+        request: &impl Serialize,
+        budget: Duration,
+        read: impl Fn(&[u8]) -> Result<T, serde_json::Error>,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(request).expect("requests are plain data");
+        let deadline = Instant::now() + budget;
+        let count = self.agents.len();
+        let mut failure = None;
+        // A lone endpoint gets a second try: the first may have hit a connection that the server
+        // had closed while it was idle.
+        for attempt in 0..count.max(2) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let last = attempt + 1 >= count;
+            let (answer, setting) = match last {
+                true => (left, "request_timeout"),
+                false => (left.min(self.shared.connect_timeout), "connect_timeout"),
+            };
+            let limits = Limits {
+                answer,
+                total: Some(left),
+                read: None,
+                period: None,
+                setting,
+            };
+            match self
+                .ask(path, &body, limits)
+                .and_then(|answer| self.reply(path, answer, &read))
+            {
+                Ok(value) => return Ok(value),
+                Err(Failure::Elsewhere(error)) => {
+                    self.rotate();
+                    let again = count > 1 || matches!(error, Error::Unreachable { .. });
+                    // What is wrong with the set-up is worth more than that others are down.
+                    if failure.is_none() || error.is_setup() {
+                        failure = Some(error);
+                    }
+                    if !again || attempt + 1 == count.max(2) {
+                        break;
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::Elsewhere(failure.unwrap_or_else(|| {
+            Error::Timeout {
+                endpoint: Arc::clone(self.current()),
+                limit: "request_timeout",
+                after: budget,
+            }
+        })))
+    }
+
+    /// One try at the current endpoint, logging in once where etcd asks for it.
+    pub(super) fn ask(
+        &self,
+        path: &'static str,
+        body: &[u8],
+        limits: Limits,
+    ) -> Result<Answer, Failure> {
+        for renewed in [false, true] {
+            let token = self
+                .shared
+                .auth
+                .token(limits.answer, |c| self.login(c, limits))?;
+            match self.post(path, body, token.as_deref(), limits) {
+                Err(Failure::Unauthenticated) => {
+                    if renewed || !self.shared.auth.has_credentials() {
+                        return Err(Failure::Final(Error::CredentialsNeeded));
+                    }
+                    self.shared.auth.refused(token.as_ref());
+                }
+                other => return other,
+            }
+        }
+        unreachable!("the second round returns")
+    }
+
+    /// The stream says that our token is no good (any more).
+    pub(super) fn token_refused(&self) -> Failure {
+        match self.shared.auth.has_credentials() {
+            true => {
+                self.shared.auth.expire();
+                let reason = "the token has expired; logging in again".into();
+                Failure::Elsewhere(Error::Protocol { reason })
+            }
+            false => Failure::Final(Error::CredentialsNeeded),
+        }
+    }
+
+    fn post(
+        &self,
+        path: &'static str,
+        body: &[u8],
+        token: Option<&str>,
+        limits: Limits,
+    ) -> Result<Answer, Failure> {
+        let at = self.current.load(Ordering::Relaxed);
+        let shared = &self.shared;
+        let endpoint = Arc::clone(&shared.endpoints[at].url);
+        let connect = shared.connect_timeout;
+        let started = Instant::now();
+        let mut request = self.agents[at]
+            .post(url(shared, at, path))
+            .config()
+            .timeout_resolve(Some(connect))
+            .timeout_connect(Some(connect))
+            .timeout_send_request(Some(limits.answer))
+            .timeout_send_body(Some(limits.answer))
+            .timeout_recv_response(Some(limits.answer))
+            .timeout_per_read(limits.read)
+            .timeout_global(limits.total)
+            .build()
+            .header("Content-Type", "application/json");
+        if let Some(token) = token {
+            request = request.header("Authorization", token);
+        }
+        if let Some(period) = limits.period {
+            request = request
+                // Without a leader the stream ends, in place of going silent.
+                .header("Grpc-Metadata-hasleader", "true")
+                .header("Grpc-Timeout", format!("{}m", period.as_millis()));
+        }
+        let silence = (limits.setting, limits.answer);
+        let mut response = request
+            .send(body)
+            .map_err(|e| transport(&endpoint, e, silence, connect))?;
+        let status = response.status().as_u16();
+        log::trace!(
+            "POST {endpoint}{path}: {status} after {:?}",
+            started.elapsed()
+        );
+        if status == 200 {
+            return Ok(Answer { endpoint, response });
+        }
+        let text = response
+            .body_mut()
+            .with_config()
+            .limit(64 * 1024)
+            .read_to_vec();
+        Err(refusal(
+            &endpoint,
+            status,
+            &text.unwrap_or_default(),
+            name(path),
+        ))
+    }
+
+    /// Reads a whole reply.
+    fn reply<T>(
+        &self,
+        path: &'static str,
+        mut answer: Answer,
+        read: impl Fn(&[u8]) -> Result<T, serde_json::Error>,
+    ) -> Result<T, Failure> {
+        let limit = self.shared.max_frame_bytes;
+        let body = answer
+            .response
+            .body_mut()
+            .with_config()
+            .limit(limit as u64)
+            .read_to_vec();
+        let bytes = body.map_err(|e| match e {
+            ureq::Error::BodyExceedsLimit(_) => Failure::Final(Error::TooLarge { limit }),
+            other => {
+                let silence = ("request_timeout", self.shared.request_timeout);
+                transport(
+                    &answer.endpoint,
+                    other,
+                    silence,
+                    self.shared.connect_timeout,
+                )
+            }
+        })?;
+        read(&bytes).map_err(|e| {
+            let reason = format!("reply of {} to {}: {e}", answer.endpoint, name(path));
+            Failure::Elsewhere(Error::Protocol { reason })
+        })
+    }
+
+    fn login(&self, credentials: &Credentials, limits: Limits) -> Result<Arc<str>, Failure> {
+        #[derive(Serialize)]
+        struct Login<'a> {
+            name: &'a str,
+            password: &'a str,
+        }
+        #[derive(Deserialize)]
+        struct Token {
+            token: String,
+        }
+        let login = Login {
+            name: &credentials.user,
+            password: &credentials.password,
+        };
+        let body = serde_json::to_vec(&login).expect("requests are plain data");
+        const PATH: &str = "/v3/auth/authenticate";
+        let limits = Limits {
+            total: Some(limits.answer),
+            read: None,
+            period: None,
+            ..limits
+        };
+        let answer = self.post(PATH, &body, None, limits)?;
+        let token: Token = self.reply(PATH, answer, |bytes| serde_json::from_slice(bytes))?;
+        log::debug!("logged in to etcd as {:?}", credentials.user);
+        Ok(token.token.into())
+    }
+}
+
+fn agent(shared: &Shared, endpoint: &Endpoint) -> Agent {
+    #[allow(unused_mut)]
+    let mut config = Agent::config_builder()
+        // A gateway is asked directly, whatever HTTP_PROXY says.
+        .proxy(None)
+        .max_redirects(0)
+        // etcd's reason is in the body.
+        .http_status_as_error(false)
+        .max_idle_age(Duration::from_secs(60))
+        .user_agent(concat!("headcount/", env!("CARGO_PKG_VERSION")));
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &shared.tls {
+        config = config.tls_config(tls.config.clone());
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = &shared.tls;
+    let address = endpoint.url.parse().expect("was parsed before");
+    Agent::with_parts(
+        config.build(),
+        DefaultConnector::default(),
+        Fixed { address },
+    )
+}
+
+/// Goes to the endpoint's own address, under whatever name TLS is to check.
+#[derive(Debug)]
+struct Fixed {
+    address: Uri,
+}
+
+impl Resolver for Fixed {
+    fn resolve(
+        &self,
+        _asked: &Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        DefaultResolver::default().resolve(&self.address, config, timeout)
+    }
+}
+
+fn url(shared: &Shared, at: usize, path: &str) -> String {
+    let endpoint = &shared.endpoints[at];
+    match shared.tls.as_ref().and_then(|tls| tls.server_name.as_ref()) {
+        Some(name) if endpoint.secure => format!("https://{name}:{}{path}", endpoint.port),
+        _ => format!("{}{path}", endpoint.url),
+    }
+}
+
+/// What a request is called in errors: `/v3/kv/range` is `range`.
+fn name(path: &'static str) -> &'static str {
+    path.rsplit('/').next().unwrap_or(path)
+}

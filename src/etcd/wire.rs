@@ -1,0 +1,120 @@
+//! Numbers and bytes as the gateway's JSON has them.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{Deserializer, Visitor};
+use serde::{Deserialize, Serializer};
+use std::borrow::Cow;
+
+use crate::error::Error;
+use crate::kv::Kv;
+
+/// Writes bytes as base64.
+pub(super) fn as_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(bytes))
+}
+
+/// Reads base64 that is borrowed from the reply where it can be.
+pub(super) fn bytes(text: &str) -> Result<Vec<u8>, Error> {
+    STANDARD.decode(text).map_err(|e| Error::Protocol {
+        reason: format!("bad base64 in a reply: {e}"),
+    })
+}
+
+/// 64-bit numbers come as strings, 32-bit ones as numbers, and zeros not at all; either form is
+/// taken for either.
+pub(super) fn number<'de, D, N>(deserializer: D) -> Result<N, D::Error>
+where
+    D: Deserializer<'de>,
+    N: TryFrom<i128>,
+{
+    struct Number;
+    impl Visitor<'_> for Number {
+        type Value = i128;
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("an integer, or one in a string")
+        }
+        fn visit_u64<E>(self, v: u64) -> Result<i128, E> {
+            Ok(v.into())
+        }
+        fn visit_i64<E>(self, v: i64) -> Result<i128, E> {
+            Ok(v.into())
+        }
+        fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<i128, E> {
+            // Far fewer digits than overflow an i128 are far more than etcd has.
+            match v.len() <= 30 {
+                true => v.parse().map_err(|_| E::custom("not an integer")),
+                false => Err(E::custom("not a 64-bit integer")),
+            }
+        }
+    }
+    let wide = deserializer.deserialize_any(Number)?;
+    N::try_from(wide).map_err(|_| serde::de::Error::custom("an integer out of range"))
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Header {
+    #[serde(deserialize_with = "number")]
+    pub cluster_id: u64,
+    #[serde(deserialize_with = "number")]
+    pub revision: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireKv<'a> {
+    #[serde(borrow)]
+    pub key: Cow<'a, str>,
+    #[serde(borrow)]
+    pub value: Cow<'a, str>,
+    #[serde(deserialize_with = "number")]
+    pub create_revision: i64,
+    #[serde(deserialize_with = "number")]
+    pub mod_revision: i64,
+    #[serde(deserialize_with = "number")]
+    pub lease: i64,
+}
+
+impl WireKv<'_> {
+    pub fn decode(&self) -> Result<Kv, Error> {
+        Ok(Kv {
+            key: bytes(&self.key)?,
+            value: bytes(&self.value)?,
+            create_revision: self.create_revision,
+            mod_revision: self.mod_revision,
+            lease: self.lease,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct One {
+        #[serde(default, deserialize_with = "number")]
+        n: i64,
+    }
+
+    #[test]
+    fn numbers_come_as_strings_or_numbers_or_not_at_all() {
+        let read = |json: &str| serde_json::from_str::<One>(json).map(|one| one.n);
+        assert_eq!(read(r#"{"n":"-7"}"#).unwrap(), -7);
+        assert_eq!(read(r#"{"n":7}"#).unwrap(), 7);
+        assert_eq!(read("{}").unwrap(), 0);
+        for bad in [
+            r#"{"n":""}"#,
+            r#"{"n":"9223372036854775808"}"#,
+            r#"{"n":"99999999999999999999999999999999999999999999"}"#,
+            r#"{"n":1.5}"#,
+            r#"{"n":null}"#,
+            r#"{"n":[]}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What listeners are told.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Member;
+
+/// One thing that happened in the cluster, or to the connection with it.
+///
+/// Cloning one is a pointer copy: members are shared.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A member joined, or was there when you subscribed.
+    AddMember(Arc<Member>),
+    /// The same incarnation of a member has a new value.
+    #[non_exhaustive]
+    UpdateMember {
+        /// As it is now.
+        member: Arc<Member>,
+        /// As you were told last.
+        previous: Arc<Member>,
+    },
+    /// A member left on purpose.
+    #[non_exhaustive]
+    RemoveMember {
+        /// As it was last.
+        member: Arc<Member>,
+        /// How that is known.
+        reason: RemoveReason,
+        /// etcd's revision at which it was gone.
+        revision: i64,
+    },
+    /// A member is gone without having left.
+    #[non_exhaustive]
+    ServerDown {
+        /// As it was last.
+        member: Arc<Member>,
+        /// What is known of the cause.
+        cause: DownCause,
+        /// etcd's revision at which it was gone.
+        revision: i64,
+    },
+    /// You have now been told of everybody; what follows are changes.
+    Synced,
+    /// etcd is out of reach. The view is kept; nobody is called down for it.
+    StoreLost,
+    /// etcd is back. What changed meanwhile follows, or has been told already.
+    StoreRestored,
+    /// This listener was too slow for its channel, and events that cancel each other out, or that
+    /// a later one replaces, were folded together. What it is told still adds up to the view.
+    #[non_exhaustive]
+    Lagged {
+        /// How many events were spared since the last `Lagged`.
+        folded: u64,
+    },
+    /// This process is registered: its peers can see it.
+    #[non_exhaustive]
+    Registered {
+        /// Its incarnation.
+        incarnation: i64,
+        /// Its lease in etcd.
+        lease: i64,
+    },
+    /// This process' registration is lost, or may be by the time you read this. Headcount is at
+    /// work to get it back; stop doing what only a registered server may do.
+    Lost,
+    /// Another instance has taken this process' (type, id). It stays out: two processes with one
+    /// name would take it from each other for ever.
+    Displaced,
+}
+
+/// How it is known that a member left on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RemoveReason {
+    /// It said so: a gone note went with its key.
+    Announced,
+    /// Its key, which hung on no lease that could have run out, was deleted.
+    Deregistered,
+}
+
+impl RemoveReason {
+    /// Its name in logs and JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            RemoveReason::Announced => "announced",
+            RemoveReason::Deregistered => "deregistered",
+        }
+    }
+}
+
+/// What is known of why a member went without leaving.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DownCause {
+    /// Its peers threw it out, having seen it dead.
+    #[non_exhaustive]
+    Evicted {
+        /// Who saw it.
+        by: Arc<[Box<str>]>,
+    },
+    /// A new incarnation has its (type, id).
+    Replaced,
+    /// It was gone when we came back, and nothing told why.
+    Missing,
+    /// Its key vanished, and whether it left, was removed or died can't be known.
+    Unknown,
+}
+
+impl DownCause {
+    /// Its name in logs and JSON.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            DownCause::Evicted { .. } => "evicted",
+            DownCause::Replaced => "replaced",
+            DownCause::Missing => "missing",
+            DownCause::Unknown => "unknown",
+        }
+    }
+}
+
+impl Event {
+    /// The variant's name, as written in logs and JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::AddMember(_) => "AddMember",
+            Event::UpdateMember { .. } => "UpdateMember",
+            Event::RemoveMember { .. } => "RemoveMember",
+            Event::ServerDown { .. } => "ServerDown",
+            Event::Synced => "Synced",
+            Event::StoreLost => "StoreLost",
+            Event::StoreRestored => "StoreRestored",
+            Event::Lagged { .. } => "Lagged",
+            Event::Registered { .. } => "Registered",
+            Event::Lost => "Lost",
+            Event::Displaced => "Displaced",
+        }
+    }
+
+    /// The member it is about, if it is about one.
+    pub fn member(&self) -> Option<&Arc<Member>> {
+        match self {
+            Event::AddMember(member)
+            | Event::UpdateMember { member, .. }
+            | Event::RemoveMember { member, .. }
+            | Event::ServerDown { member, .. } => Some(member),
+            _ => None,
+        }
+    }
+
+    /// Whether a member is gone with it.
+    pub fn is_departure(&self) -> bool {
+        matches!(self, Event::RemoveMember { .. } | Event::ServerDown { .. })
+    }
+
+    /// etcd's revision at which it happened, where it is about a member.
+    pub fn revision(&self) -> Option<i64> {
+        match self {
+            Event::RemoveMember { revision, .. } | Event::ServerDown { revision, .. } => {
+                Some(*revision)
+            }
+            _ => self.member().map(|m| m.revision()),
+        }
+    }
+}
+
+/// One line for people: `AddMember gate/1@42`.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        if let Some(member) = self.member() {
+            write!(f, " {member}")?;
+        }
+        match self {
+            Event::RemoveMember { reason, .. } => write!(f, " ({})", reason.as_str()),
+            Event::ServerDown {
+                cause: DownCause::Evicted { by },
+                ..
+            } => {
+                write!(f, " (evicted by {})", by.join(", "))
+            }
+            Event::ServerDown { cause, .. } => write!(f, " ({})", cause.as_str()),
+            Event::Lagged { folded } => write!(f, " ({folded} folded)"),
+            Event::Registered { incarnation, lease } => {
+                write!(f, " (incarnation {incarnation}, lease {lease:x})")
+            }
+            _ => Ok(()),
+        }
+    }
+}

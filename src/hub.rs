@@ -1,0 +1,426 @@
+//! Where everything meets: the roster, the listeners' outlets, and whoever asks.
+//!
+//! A lock, not a thread: the watch thread applies a batch and puts it into the listeners' channels
+//! in one go, with no hand-over between. The lock is held for pushing pointers and never for I/O,
+//! user code, or a wait. Enforced here:
+//!
+//! * **G1 Gapless**: a listener is added, and told of all present, under the lock under which
+//!   changes are applied; so no change falls between.
+//! * **G4 Never blocks**: channels are only ever tried. What does not fit waits in the listener's
+//!   [`Outlet`] for the [`flush`] thread.
+//! * **G7 Fail-static**: losing the store is an event like others and changes no member.
+
+mod flush;
+mod options;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::error::Error;
+use crate::event::Event;
+use crate::kv::{Kv, KvEvent};
+use crate::member::Member;
+use crate::outlet::{Delivery, Outlet, Refused, Sink};
+use crate::roster::{Listing, Output, Roster, Rules};
+use crate::stats::{ListenerStats, Stats};
+
+pub use options::Options;
+
+impl Sink for Sender<Event> {
+    fn try_send(&mut self, event: Event) -> Result<(), Refused> {
+        Sender::try_send(self, event).map_err(|e| match e {
+            TrySendError::Full(_) => Refused::Full,
+            TrySendError::Disconnected(_) => Refused::Gone,
+        })
+    }
+}
+
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    /// Something that [`wait`](Self::wait) may be waiting for has changed.
+    changed: Condvar,
+    /// Wakes the flusher: a listener lags, or is gone.
+    nudge: Sender<()>,
+    /// This process' own `type/id` and instance token, if it is a member.
+    own: Option<(Box<str>, Box<str>)>,
+    /// Wakes the registration thread: somebody touched our key.
+    touched: Sender<()>,
+}
+
+struct State {
+    roster: Roster,
+    listeners: Vec<Slot>,
+    next_id: u64,
+    /// Changes with everything that `wait` may be waiting for.
+    generation: u64,
+    events: u64,
+    synced: bool,
+    store_lost: bool,
+    store_losses: u64,
+    confirmed: Option<Instant>,
+    registered: Option<Event>,
+    last_error: Option<Error>,
+    closed: bool,
+}
+
+struct Slot {
+    id: u64,
+    options: Options,
+    outlet: Outlet,
+    channel: Sender<Event>,
+    /// Does not want to hear who was there before it.
+    quiet_until_synced: bool,
+    gone: bool,
+}
+
+impl Slot {
+    fn offer(&mut self, event: &Event, own: Option<&str>) {
+        let about_member = event.member().is_some();
+        if about_member && self.quiet_until_synced || !self.options.admits(event, own) || self.gone
+        {
+            return;
+        }
+        if self.outlet.offer(event, &mut self.channel) == Delivery::Gone {
+            self.gone = true;
+        }
+    }
+}
+
+impl Hub {
+    /// The hub, and what wakes its flusher.
+    pub fn new(
+        rules: Arc<Rules>,
+        own: Option<(Box<str>, Box<str>)>,
+        touched: Sender<()>,
+    ) -> (Self, Receiver<()>) {
+        let (nudge, nudged) = bounded(1);
+        let state = State {
+            roster: Roster::new(rules),
+            listeners: Vec::new(),
+            next_id: 0,
+            generation: 0,
+            events: 0,
+            synced: false,
+            store_lost: false,
+            store_losses: 0,
+            confirmed: None,
+            registered: None,
+            last_error: None,
+            closed: false,
+        };
+        let hub = Hub {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            nudge,
+            own,
+            touched,
+        };
+        (hub, nudged)
+    }
+
+    fn own_name(&self) -> Option<&str> {
+        self.own.as_ref().map(|(name, _)| &**name)
+    }
+
+    // ---- what the watch thread brings
+
+    pub fn events(&self, batch: Vec<KvEvent>) {
+        let mut state = self.state.lock();
+        let mut out = Output::default();
+        state.roster.events(batch, &mut out);
+        self.publish(&mut state, out);
+    }
+
+    pub fn listing(&self, listing: Listing, revision: i64, cluster: u64) {
+        let mut state = self.state.lock();
+        let mut out = Output::default();
+        state.roster.listing(listing, revision, cluster, &mut out);
+        self.publish(&mut state, out);
+        if !state.synced {
+            state.synced = true;
+            for slot in &mut state.listeners {
+                slot.quiet_until_synced = false;
+            }
+            self.tell(&mut state, &Event::Synced);
+        }
+    }
+
+    /// An empty listing that knows what was skipped before.
+    pub fn new_listing(&self, rules: Arc<Rules>) -> Listing {
+        Listing::new(rules, self.state.lock().roster.skipped().seed())
+    }
+
+    pub fn matches(&self, page: &[Kv]) -> Option<usize> {
+        self.state.lock().roster.matches(page)
+    }
+
+    pub fn applied(&self) -> i64 {
+        self.state.lock().roster.applied()
+    }
+
+    /// etcd has just spoken: the view is current.
+    pub fn confirmed(&self) {
+        let mut state = self.state.lock();
+        state.confirmed = Some(Instant::now());
+        if std::mem::take(&mut state.store_lost) {
+            state.last_error = None;
+            log::info!(
+                "etcd is back; the view stands at revision {}",
+                state.roster.applied()
+            );
+            self.tell(&mut state, &Event::StoreRestored);
+        }
+    }
+
+    pub fn lost(&self, error: &Error) {
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.store_lost, true) {
+            state.store_losses += 1;
+            let members = state.roster.len();
+            log::warn!("etcd is out of reach, the view of {members} members is kept: {error}");
+            self.tell(&mut state, &Event::StoreLost);
+        }
+    }
+
+    // ---- what the registration thread brings
+
+    /// Something happened to our own registration.
+    pub fn own_event(&self, event: Event) {
+        let mut state = self.state.lock();
+        match &event {
+            Event::Displaced | Event::Lost => log::warn!("own registration: {event}"),
+            _ => log::info!("own registration: {event}"),
+        }
+        state.registered = matches!(event, Event::Registered { .. }).then(|| event.clone());
+        self.tell(&mut state, &event);
+    }
+
+    pub fn failed(&self, error: &Error) {
+        let mut state = self.state.lock();
+        state.last_error = Some(error.clone());
+        self.wake(&mut state);
+    }
+
+    // ---- telling
+
+    fn publish(&self, state: &mut MutexGuard<'_, State>, out: Output) {
+        for notice in &out.notices {
+            log::warn!("{notice}");
+        }
+        if out.events.is_empty() {
+            return;
+        }
+        state.events += out.events.len() as u64;
+        for event in &out.events {
+            match event {
+                Event::ServerDown { revision, .. } => log::warn!("{event} at revision {revision}"),
+                _ => log::debug!("{event} at revision {}", event.revision().unwrap_or(0)),
+            }
+            if let (Some((name, token)), Some(member)) = (&self.own, event.member()) {
+                let ours = member.instance() == Some(token);
+                if member.name() == &**name && (event.is_departure() || !ours) {
+                    // Full: it is awake already.
+                    let _ = self.touched.try_send(());
+                }
+            }
+        }
+        // The view is updated by now, so whoever is told and asks sees it.
+        for slot in &mut state.listeners {
+            for event in &out.events {
+                slot.offer(event, self.own_name());
+            }
+        }
+        self.settle(state);
+    }
+
+    fn tell(&self, state: &mut MutexGuard<'_, State>, event: &Event) {
+        for slot in &mut state.listeners {
+            slot.offer(event, self.own_name());
+        }
+        self.settle(state);
+    }
+
+    /// After telling: drops who is gone, wakes who waits.
+    fn settle(&self, state: &mut MutexGuard<'_, State>) {
+        state.listeners.retain(|slot| !slot.gone);
+        if state.listeners.iter().any(|slot| slot.outlet.is_waiting()) {
+            // Full: the flusher is awake already.
+            let _ = self.nudge.try_send(());
+        }
+        self.wake(state);
+    }
+
+    fn wake(&self, state: &mut MutexGuard<'_, State>) {
+        state.generation += 1;
+        self.changed.notify_all();
+    }
+
+    // ---- listeners
+
+    /// A new listener: it is told of the store's state, of us, of everybody (unless it does not
+    /// want that), then `Synced`, then changes.
+    pub fn subscribe(&self, options: Options) -> (u64, Receiver<Event>) {
+        let (channel, receiver) = bounded(options.capacity);
+        let mut state = self.state.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        if state.closed {
+            return (id, receiver);
+        }
+        let quiet_until_synced = !options.initial && !state.synced;
+        let initial = options.initial;
+        let outlet = Outlet::default();
+        let mut slot = Slot {
+            id,
+            options,
+            outlet,
+            channel,
+            quiet_until_synced,
+            gone: false,
+        };
+        let own = self.own_name();
+        if state.store_lost {
+            slot.offer(&Event::StoreLost, own);
+        }
+        if let Some(registered) = &state.registered {
+            slot.offer(registered, own);
+        }
+        if state.synced {
+            if initial {
+                for member in state.roster.iter() {
+                    slot.offer(&Event::AddMember(Arc::clone(member)), own);
+                }
+            }
+            slot.offer(&Event::Synced, own);
+        }
+        state.listeners.push(slot);
+        self.settle(&mut state);
+        (id, receiver)
+    }
+
+    pub fn unsubscribe(&self, id: u64) {
+        self.state.lock().listeners.retain(|slot| slot.id != id);
+        // The flusher may hold its channel.
+        let _ = self.nudge.try_send(());
+    }
+
+    /// Ends all listening: whoever lags has until `deadline` to take what waits, then channels are
+    /// closed (what is in them can still be read).
+    pub fn close(&self, deadline: Instant) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        while state.listeners.iter().any(|slot| slot.outlet.is_waiting()) {
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        for slot in state.listeners.drain(..) {
+            if slot.outlet.is_waiting() {
+                let left = slot.outlet.depth();
+                log::warn!(
+                    "listener {:?} never took its last {left} events",
+                    slot.options.name
+                );
+            }
+        }
+        self.wake(&mut state);
+        let _ = self.nudge.try_send(());
+    }
+
+    // ---- queries
+
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        self.state.lock().roster.iter().cloned().collect()
+    }
+
+    pub fn members_of(&self, server_type: &str) -> Vec<Arc<Member>> {
+        self.state
+            .lock()
+            .roster
+            .of_type(server_type)
+            .cloned()
+            .collect()
+    }
+
+    pub fn member(&self, server_type: &str, id: &str) -> Option<Arc<Member>> {
+        self.state
+            .lock()
+            .roster
+            .get(&format!("{server_type}/{id}"))
+            .cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.state.lock().roster.len()
+    }
+
+    pub fn view_age(&self) -> Option<Duration> {
+        self.state.lock().confirmed.map(|at| at.elapsed())
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    pub fn is_synced(&self) -> bool {
+        self.state.lock().synced
+    }
+
+    pub fn store_reachable(&self) -> bool {
+        let state = self.state.lock();
+        state.confirmed.is_some() && !state.store_lost
+    }
+
+    pub fn last_error(&self) -> Option<Error> {
+        self.state.lock().last_error.clone()
+    }
+
+    pub fn fill(&self, stats: &mut Stats) {
+        let state = self.state.lock();
+        stats.members = state.roster.len();
+        stats.revision = state.roster.applied();
+        stats.view_age = state.confirmed.map(|at| at.elapsed());
+        stats.store_reachable = state.confirmed.is_some() && !state.store_lost;
+        stats.events = state.events;
+        stats.skipped = state.roster.skipped().counts();
+        stats.store_losses = state.store_losses;
+        stats.listeners = state
+            .listeners
+            .iter()
+            .map(|slot| ListenerStats {
+                name: slot.options.name.clone(),
+                capacity: slot.options.capacity,
+                depth: slot.outlet.depth() + slot.channel.len() as u64,
+                delivered: slot.outlet.delivered(),
+                folded: slot.outlet.folded(),
+            })
+            .collect();
+    }
+
+    /// Waits until `ready` gives something, asking it whenever something has changed; `None` at
+    /// the deadline, or once closed. `ready` runs without the lock: it may take its time.
+    pub fn wait<T>(&self, deadline: Instant, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+        let mut seen = None;
+        loop {
+            let closed = {
+                let mut state = self.state.lock();
+                while seen == Some(state.generation) && !state.closed {
+                    if self.changed.wait_until(&mut state, deadline).timed_out() {
+                        return None;
+                    }
+                }
+                seen = Some(state.generation);
+                state.closed
+            };
+            if let Some(result) = ready() {
+                return Some(result);
+            }
+            if closed || Instant::now() >= deadline {
+                return None;
+            }
+        }
+    }
+}

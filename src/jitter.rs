@@ -1,0 +1,99 @@
+//! Randomness for back-off and instance tokens: spread, not secrecy.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+/// The standard library seeds every `RandomState` differently; that is all that is needed here.
+fn random() -> u64 {
+    RandomState::new().hash_one(0u8)
+}
+
+/// Somewhere in `0..n`; 0 where `n` is.
+pub(crate) fn below(n: usize) -> usize {
+    (random() % n.max(1) as u64) as usize
+}
+
+/// `period`, less up to a tenth.
+pub(crate) fn about(period: Duration) -> Duration {
+    period - period.mul_f64(0.1 * fraction())
+}
+
+/// In `[0, 1)`.
+fn fraction() -> f64 {
+    (random() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// A token that no other process has.
+pub(crate) fn token() -> Box<str> {
+    format!("{:016x}{:016x}", random(), random()).into()
+}
+
+/// Waits that grow from `first` to `most`, each a random part of its bound ("full jitter"), so
+/// that clients who lost etcd together do not come back together.
+#[derive(Debug, Clone)]
+pub(crate) struct Backoff {
+    first: Duration,
+    most: Duration,
+    tries: u32,
+}
+
+impl Backoff {
+    pub fn new(first: Duration, most: Duration) -> Self {
+        Backoff {
+            first,
+            most,
+            tries: 0,
+        }
+    }
+
+    pub fn reset(&mut self) {
+        self.tries = 0;
+    }
+
+    /// How long to wait now.
+    pub fn next(&mut self) -> Duration {
+        let bound = self
+            .first
+            .saturating_mul(1 << self.tries.min(20))
+            .min(self.most);
+        self.tries += 1;
+        bound.mul_f64(fraction())
+    }
+
+    /// The slowest wait, for what haste would make worse.
+    pub fn slowest(&self) -> Duration {
+        about(self.most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_jitter_fills_its_growing_bound() {
+        let (first, most) = (Duration::from_millis(100), Duration::from_secs(5));
+        let mut longest = [Duration::ZERO; 10];
+        let mut shortest = [most; 10];
+        for _ in 0..500 {
+            let mut backoff = Backoff::new(first, most);
+            for i in 0..10 {
+                let wait = backoff.next();
+                assert!(wait <= most.min(first * (1 << i)));
+                longest[i] = longest[i].max(wait);
+                shortest[i] = shortest[i].min(wait);
+            }
+        }
+        for i in 0..10 {
+            let bound = most.min(first * (1 << i));
+            assert!(longest[i] > bound.mul_f64(0.9), "round {i}");
+            assert!(shortest[i] < bound.mul_f64(0.1), "round {i}");
+        }
+    }
+
+    #[test]
+    fn tokens_differ() {
+        let tokens: std::collections::HashSet<_> = (0..1000).map(|_| token()).collect();
+        assert_eq!(tokens.len(), 1000);
+    }
+}

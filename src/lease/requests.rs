@@ -1,0 +1,128 @@
+//! The registration's requests to etcd.
+
+use std::time::{Duration, Instant};
+
+use super::Keeper;
+use super::decide::Seen;
+use crate::error::Error;
+use crate::etcd::{Client, Compare, Failure, Op};
+use crate::member::{Document, Keyspace};
+use crate::note::Note;
+
+impl Keeper {
+    /// What stands at our key and, for an incarnation of ours, the note on its end.
+    pub(super) fn look(&self, incarnation: Option<i64>) -> Result<Seen, Failure> {
+        let key = self.keys.member(&self.name);
+        let note = self.keys.note(&self.name, incarnation.unwrap_or_default());
+        let both = [Op::Get { key: &key }, Op::Get { key: &note }];
+        let mut found = self
+            .client
+            .txn(&[], &both, &[], self.request_timeout)?
+            .found
+            .into_iter();
+        let member = found.next().flatten();
+        let note = found.next().flatten().map(|kv| Note::parse(&kv.value));
+        Ok(Seen { member, note })
+    }
+
+    /// Puts our value if our key is of this incarnation (0: absent): the incarnation it now has,
+    /// or `None` if it was otherwise.
+    pub(super) fn put(&self, expected: i64, lease: i64) -> Result<Option<i64>, Failure> {
+        let key = self.keys.member(&self.name);
+        let value = self.document.to_json(&self.name);
+        let compare = [Compare::created_at(&key, expected)];
+        let put = [Op::Put {
+            key: &key,
+            value: &value,
+            lease,
+        }];
+        let reply = self.client.txn(&compare, &put, &[], self.request_timeout)?;
+        Ok(reply.succeeded.then_some(if expected == 0 {
+            reply.revision
+        } else {
+            expected
+        }))
+    }
+
+    /// Ends another instance's registration: its note and the end of its key in one revision. Our
+    /// own key comes in a second one, since Go peers must see a DELETE before the PUT.
+    pub(super) fn end_other(&self, incarnation: i64, lease: i64) -> Result<(), Failure> {
+        let budget = self.request_timeout;
+        end(
+            &self.client,
+            &self.keys,
+            &self.name,
+            incarnation,
+            lease,
+            &Note::Replaced,
+            budget,
+        )
+        .map(drop)
+    }
+}
+
+/// Deletes a member's key, if it is still of this incarnation, and says why in the same
+/// transaction. The note hangs on the member's lease, which is left to run out: so that whoever
+/// comes back within a TTL still finds the reason.
+fn end(
+    client: &Client,
+    keys: &Keyspace,
+    name: &str,
+    incarnation: i64,
+    lease: i64,
+    why: &Note,
+    budget: Duration,
+) -> Result<Option<crate::kv::Kv>, Failure> {
+    let key = keys.member(name);
+    let note = keys.note(name, incarnation);
+    let value = why.to_json();
+    let compare = [Compare::created_at(&key, incarnation)];
+    let ops = [
+        Op::Put {
+            key: &note,
+            value: &value,
+            lease,
+        },
+        Op::Delete { key: &key },
+    ];
+    let reply = client.txn(&compare, &ops, &[Op::Get { key: &key }], budget)?;
+    Ok(reply.found.into_iter().next().flatten())
+}
+
+/// Leaves, within `budget`: peers that watch see the reason with the DELETE. `last` is the
+/// incarnation and lease known last; a registration whose answer never came is found by its token.
+pub(crate) fn leave(
+    client: &Client,
+    keys: &Keyspace,
+    name: &str,
+    instance: &str,
+    last: Option<(i64, i64)>,
+    budget: Duration,
+) -> Result<(), Error> {
+    let deadline = Instant::now() + budget;
+    let (mut incarnation, mut lease) = last.unwrap_or_default();
+    // The second round is for a key of ours that is of another incarnation than known.
+    for _ in 0..2 {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let found = if incarnation == 0 {
+            let key = keys.member(name);
+            let reply = client.txn(&[], &[Op::Get { key: &key }], &[], left);
+            reply.map(|r| r.found.into_iter().next().flatten())
+        } else {
+            end(client, keys, name, incarnation, lease, &Note::Leave, left)
+        };
+        let found = match found {
+            // The lease is gone, and the key with it.
+            Err(Failure::LeaseGone) => None,
+            other => other.map_err(Failure::into_error)?,
+        };
+        let Some(kv) = found else { return Ok(()) };
+        let ours = Document::parse(name, &kv.value)
+            .is_ok_and(|(document, _)| document.instance.as_deref() == Some(instance));
+        if !ours {
+            return Ok(());
+        }
+        (incarnation, lease) = (kv.create_revision, kv.lease);
+    }
+    Ok(())
+}

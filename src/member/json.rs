@@ -1,0 +1,315 @@
+//! The JSON value of a member's key, as Pitaya's Go servers write and read it.
+
+use std::fmt;
+use std::io;
+
+use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+
+use super::Metadata;
+
+/// Metadata key of the random token of the registering process. Kept out of [`Metadata`]: users
+/// see what they wrote, and a token in every print helps nobody.
+const INSTANCE: &str = "headcount.instance";
+/// Metadata keys that start so are Headcount's own.
+pub(crate) const RESERVED: &str = "headcount.";
+
+/// What a member says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Document {
+    pub metadata: Metadata,
+    pub frontend: bool,
+    pub hostname: Box<str>,
+    pub instance: Option<Box<str>>,
+}
+
+/// Why a value is not a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadValue {
+    /// Not a JSON object with the right kinds of fields.
+    Unparsable,
+}
+
+impl Document {
+    /// Reads a value as Go's `encoding/json` would: field names in any case, unknown fields
+    /// passed over, `null` for "left out". The second answer says whether the value names another
+    /// (type, id) than its key; the key counts.
+    pub fn parse(name: &str, value: &[u8]) -> Result<(Document, bool), BadValue> {
+        let raw: Raw = serde_json::from_slice(value).map_err(|_| BadValue::Unparsable)?;
+        let named = |kind: &str, id: &str| name == format!("{kind}/{id}");
+        let mismatch = !named(&raw.kind, &raw.id);
+        let instance = raw.metadata.iter().position(|(k, _)| &**k == INSTANCE);
+        let mut metadata = raw.metadata;
+        let instance = instance.map(|at| metadata.swap_remove(at).1);
+        Ok((
+            Document {
+                metadata: metadata.into_iter().collect(),
+                frontend: raw.frontend,
+                hostname: raw.hostname.into(),
+                instance,
+            },
+            mismatch,
+        ))
+    }
+
+    /// Writes the five fields in Go's order with Go's escapes; metadata sorted, never `null`.
+    pub fn to_json(&self, name: &str) -> Vec<u8> {
+        let (kind, id) = name.split_once('/').expect("a member's name is type/id");
+        let mut out = Vec::with_capacity(160);
+        let value = Written {
+            id,
+            kind,
+            metadata: Pairs(self),
+            frontend: self.frontend,
+            hostname: &self.hostname,
+        };
+        value
+            .serialize(&mut serde_json::Serializer::with_formatter(
+                &mut out, GoEscapes,
+            ))
+            .expect("strings and booleans always serialize");
+        out
+    }
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    metadata: Pairs<'a>,
+    frontend: bool,
+    hostname: &'a str,
+}
+
+/// Metadata with the instance token put in where it sorts.
+struct Pairs<'a>(&'a Document);
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let mut instance = self.0.instance.as_deref();
+        for (key, value) in self.0.metadata.iter() {
+            if key > INSTANCE {
+                if let Some(token) = instance.take() {
+                    map.serialize_entry(INSTANCE, token)?;
+                }
+            }
+            map.serialize_entry(key, value)?;
+        }
+        if let Some(token) = instance {
+            map.serialize_entry(INSTANCE, token)?;
+        }
+        map.end()
+    }
+}
+
+/// Go escapes what could end a script or a line in HTML.
+struct GoEscapes;
+
+impl serde_json::ser::Formatter for GoEscapes {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+            let (plain, special) = rest.split_at(at);
+            let character = special.chars().next().expect("found by find");
+            write!(writer, "{plain}\\u{:04x}", character as u32)?;
+            rest = &special[character.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+#[derive(Default)]
+struct Raw {
+    id: String,
+    kind: String,
+    metadata: Vec<(Box<str>, Box<str>)>,
+    frontend: bool,
+    hostname: String,
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Raw;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a server's JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+                let mut raw = Raw::default();
+                while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+                    let is = |name: &str| key.eq_ignore_ascii_case(name);
+                    // `null` leaves a field as it is.
+                    if is("id") {
+                        set(&mut raw.id, map.next_value()?);
+                    } else if is("type") {
+                        set(&mut raw.kind, map.next_value()?);
+                    } else if is("metadata") {
+                        set(
+                            &mut raw.metadata,
+                            map.next_value::<Option<Dictionary>>()?.map(|d| d.0),
+                        );
+                    } else if is("frontend") {
+                        set(&mut raw.frontend, map.next_value()?);
+                    } else if is("hostname") {
+                        set(&mut raw.hostname, map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(raw)
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+struct Dictionary(Vec<(Box<str>, Box<str>)>);
+
+impl<'de> Deserialize<'de> for Dictionary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Dictionary;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Dictionary, A::Error> {
+                let mut pairs = Vec::new();
+                // A `null` value is Go's empty string.
+                while let Some((key, value)) = map.next_entry::<Box<str>, Option<Box<str>>>()? {
+                    pairs.push((key, value.unwrap_or_default()));
+                }
+                Ok(Dictionary(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(metadata: &[(&str, &str)]) -> Document {
+        Document {
+            metadata: metadata.iter().copied().collect(),
+            hostname: "vm".into(),
+            ..Document::default()
+        }
+    }
+
+    fn text(d: &Document) -> String {
+        String::from_utf8(d.to_json("gate/b")).unwrap()
+    }
+
+    #[test]
+    fn pitaya_json_is_canonical_for_map_and_empty() {
+        assert_eq!(
+            text(&document(&[("zeta", "1"), ("alpha", "<&>")])),
+            r#"{"id":"b","type":"gate","metadata":{"alpha":"\u003c\u0026\u003e","zeta":"1"},"frontend":false,"hostname":"vm"}"#
+        );
+        assert_eq!(
+            text(&document(&[])),
+            r#"{"id":"b","type":"gate","metadata":{},"frontend":false,"hostname":"vm"}"#
+        );
+    }
+
+    #[test]
+    fn instance_sorts_in_and_comes_back() {
+        for pairs in [
+            &[][..],
+            &[("a", "1")],
+            &[("z", "1")],
+            &[("a", "1"), ("z", "\u{2028}")],
+        ] {
+            let d = Document {
+                instance: Some("t0k".into()),
+                ..document(pairs)
+            };
+            let json = text(&d);
+            let keys: Vec<String> =
+                serde_json::from_str::<serde_json::Value>(&json).unwrap()["metadata"]
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .cloned()
+                    .collect();
+            assert!(
+                keys.is_sorted() && keys.contains(&INSTANCE.to_owned()),
+                "{json}"
+            );
+            assert_eq!(Document::parse("gate/b", json.as_bytes()), Ok((d, false)));
+        }
+    }
+
+    #[test]
+    fn reads_what_go_reads() {
+        let full = document(&[("a", "1")]);
+        for json in [
+            r#"{"id":"b","type":"gate","metadata":{"a":"1"},"frontend":false,"hostname":"vm"}"#,
+            r#"{"HOSTNAME":"vm","Metadata":{"a":"1"},"iD":"b","Type":"gate"}"#,
+            r#" {"hostname":"x","hostname":"vm","new":[{}],"id":"b","type":"gate","metadata":{"a":"0","a":"1"},"frontend":null} "#,
+        ] {
+            assert_eq!(
+                Document::parse("gate/b", json.as_bytes()),
+                Ok((full.clone(), false))
+            );
+        }
+        for metadata in ["null", "{}"] {
+            let json =
+                format!(r#"{{"id":"b","type":"gate","metadata":{metadata},"hostname":"vm"}}"#);
+            assert_eq!(
+                Document::parse("gate/b", json.as_bytes()),
+                Ok((document(&[]), false))
+            );
+        }
+    }
+
+    #[test]
+    fn key_wins_over_value() {
+        let (_, mismatch) = Document::parse("gate/b", br#"{"id":"c","type":"gate"}"#).unwrap();
+        assert!(mismatch);
+    }
+
+    #[test]
+    fn g13_bad_values_are_errors() {
+        let deep = "[".repeat(100_000);
+        for json in [
+            "",
+            "null",
+            "[]",
+            "7",
+            "\"x\"",
+            "{",
+            "{}x",
+            "\u{0}",
+            r#"{"id":7}"#,
+            r#"{"metadata":{"a":1}}"#,
+            r#"{"metadata":[]}"#,
+            r#"{"frontend":"yes"}"#,
+            deep.as_str(),
+        ] {
+            assert_eq!(
+                Document::parse("gate/b", json.as_bytes()),
+                Err(BadValue::Unparsable),
+                "{}",
+                &json[..json.len().min(40)]
+            );
+        }
+        assert!(Document::parse("gate/b", b"{\"id\":\"\xff\"}").is_err());
+    }
+}

@@ -1,0 +1,283 @@
+//! The outlet under any interleaving of changes and drains.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::{DownCause, RemoveReason};
+use crate::member::Document;
+
+/// A channel of a given capacity.
+struct Queue {
+    capacity: usize,
+    events: VecDeque<Event>,
+    gone: bool,
+}
+
+impl Queue {
+    fn new(capacity: usize) -> Self {
+        Queue {
+            capacity,
+            events: VecDeque::new(),
+            gone: false,
+        }
+    }
+}
+
+impl Sink for Queue {
+    fn try_send(&mut self, event: Event) -> Result<(), Refused> {
+        if self.gone {
+            return Err(Refused::Gone);
+        }
+        if self.events.len() >= self.capacity {
+            return Err(Refused::Full);
+        }
+        self.events.push_back(event);
+        Ok(())
+    }
+}
+
+fn member(name: &str, life: i64, revision: i64) -> Arc<Member> {
+    Arc::new(Member::new(name, Document::default(), life, revision, 7))
+}
+
+fn down(member: &Arc<Member>, revision: i64) -> Event {
+    Event::ServerDown {
+        member: Arc::clone(member),
+        cause: DownCause::Unknown,
+        revision,
+    }
+}
+
+/// A listener that checks G3 at every event and keeps what it was told.
+#[derive(Default)]
+struct Told {
+    view: BTreeMap<String, (i64, i64)>,
+    synced: usize,
+    lost: bool,
+    own: Option<String>,
+    events: u64,
+    folded: u64,
+}
+
+impl Told {
+    fn take(&mut self, event: &Event) {
+        let seen = |m: &Member| (m.incarnation(), m.revision());
+        match event {
+            Event::AddMember(m) => {
+                let before = self.view.insert(m.name().into(), seen(m));
+                assert_eq!(before, None, "G3: second AddMember of {m}");
+            }
+            Event::UpdateMember { member, previous } => {
+                let before = self.view.insert(member.name().into(), seen(member));
+                assert_eq!(
+                    before,
+                    Some(seen(previous)),
+                    "G3: {member} updates what was told"
+                );
+                assert_eq!(member.incarnation(), previous.incarnation());
+            }
+            Event::RemoveMember { member, .. } | Event::ServerDown { member, .. } => {
+                let before = self.view.remove(member.name());
+                assert_eq!(
+                    before.map(|(life, _)| life),
+                    Some(member.incarnation()),
+                    "G3: departure of what was told"
+                );
+            }
+            Event::Synced => self.synced += 1,
+            Event::StoreLost => {
+                assert!(!self.lost);
+                self.lost = true;
+            }
+            Event::StoreRestored => {
+                assert!(self.lost);
+                self.lost = false;
+            }
+            Event::Lagged { folded } => {
+                assert!(*folded > 0);
+                self.folded += folded;
+                return;
+            }
+            own => self.own = Some(own.name().into()),
+        }
+        self.events += 1;
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(u8),
+    Leave(u8),
+    Crash(u8),
+    /// Departure and addition in one breath.
+    Restart(u8),
+    Store,
+    Own(bool),
+    Read(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let name = 0..6u8;
+    let step = prop_oneof![
+        4 => name.clone().prop_map(Step::Put),
+        1 => name.clone().prop_map(Step::Leave),
+        1 => name.clone().prop_map(Step::Crash),
+        1 => name.prop_map(Step::Restart),
+        1 => Just(Step::Store),
+        1 => any::<bool>().prop_map(Step::Own),
+        2 => (0..6u8).prop_map(Step::Read),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn g3_g5_any_interleaving_pairs_and_converges(steps in steps(), capacity in 1..5usize) {
+        let mut outlet = Outlet::default();
+        let mut queue = Queue::new(capacity);
+        let mut told = Told::default();
+        let mut view: BTreeMap<String, Arc<Member>> = BTreeMap::new();
+        let (mut revision, mut offered, mut lost, mut own) = (0, 0u64, false, None);
+        for step in steps {
+            revision += 1;
+            let mut events = Vec::new();
+            let mut depart = |name: u8, announced: bool, view: &mut BTreeMap<String, Arc<Member>>| {
+                if let Some(old) = view.remove(&format!("t/{name}")) {
+                    events.push(match announced {
+                        true => Event::RemoveMember {
+                            member: old, reason: RemoveReason::Announced, revision,
+                        },
+                        false => down(&old, revision),
+                    });
+                }
+            };
+            match step {
+                Step::Leave(name) => depart(name, true, &mut view),
+                Step::Crash(name) => depart(name, false, &mut view),
+                Step::Put(name) | Step::Restart(name) => {
+                    if matches!(step, Step::Restart(_)) {
+                        depart(name, false, &mut view);
+                    }
+                    let name = format!("t/{name}");
+                    let previous = view.get(&name).cloned();
+                    let life = previous.as_ref().map_or(revision, |p| p.incarnation());
+                    let new = member(&name, life, revision);
+                    view.insert(name, Arc::clone(&new));
+                    events.push(match previous {
+                        Some(previous) => Event::UpdateMember { member: new, previous },
+                        None => Event::AddMember(new),
+                    });
+                }
+                Step::Store => {
+                    lost = !lost;
+                    events.push(if lost { Event::StoreLost } else { Event::StoreRestored });
+                }
+                Step::Own(registered) => {
+                    let event = match registered {
+                        true => Event::Registered { incarnation: revision, lease: 1 },
+                        false => Event::Lost,
+                    };
+                    own = Some(event.name().to_owned());
+                    events.push(event);
+                }
+                Step::Read(n) => {
+                    for _ in 0..n {
+                        if let Some(event) = queue.events.pop_front() {
+                            told.take(&event);
+                        }
+                    }
+                    outlet.flush(&mut queue);
+                }
+            }
+            for event in events {
+                offered += 1;
+                outlet.offer(&event, &mut queue);
+            }
+            // G5: what waits is bounded by the members (6), not by the changes.
+            prop_assert!(outlet.depth() <= 2 * 6 + 3);
+            prop_assert!(outlet.order.len() <= 2 * (6 + 3) + 65);
+        }
+        loop {
+            let done = outlet.flush(&mut queue);
+            while let Some(event) = queue.events.pop_front() {
+                told.take(&event);
+            }
+            if done == Delivery::Done {
+                break;
+            }
+        }
+        let truth: BTreeMap<_, _> = view
+            .iter()
+            .map(|(name, m)| (name.clone(), (m.incarnation(), m.revision())))
+            .collect();
+        prop_assert_eq!(&told.view, &truth);
+        prop_assert_eq!(told.lost, lost);
+        prop_assert_eq!(told.own, own);
+        prop_assert_eq!(outlet.depth(), 0);
+        prop_assert!(outlet.members.is_empty() && outlet.order.is_empty());
+        prop_assert_eq!(outlet.delivered(), told.events);
+        prop_assert_eq!(outlet.delivered() + outlet.folded(), offered);
+        prop_assert!(told.folded <= outlet.folded());
+    }
+}
+
+#[test]
+fn g5_a_listener_that_never_reads_costs_no_memory() {
+    let mut outlet = Outlet::default();
+    let mut queue = Queue::new(1);
+    for revision in 1..200_000 {
+        let name = format!("t/{}", revision % 10);
+        let m = member(&name, revision, revision);
+        outlet.offer(&Event::AddMember(Arc::clone(&m)), &mut queue);
+        outlet.offer(&down(&m, revision), &mut queue);
+    }
+    assert!(
+        outlet.order.capacity() < 1_000,
+        "{}",
+        outlet.order.capacity()
+    );
+    assert!(outlet.members.capacity() < 100);
+    assert!(outlet.depth() <= 1);
+}
+
+#[test]
+fn g5_folding_is_told_before_what_was_folded() {
+    let mut outlet = Outlet::default();
+    let mut queue = Queue::new(1);
+    let (one, two) = (member("t/a", 1, 1), member("t/b", 2, 2));
+    outlet.offer(&Event::AddMember(one), &mut queue);
+    outlet.offer(&Event::AddMember(Arc::clone(&two)), &mut queue);
+    let newer = member("t/b", 2, 3);
+    outlet.offer(
+        &Event::UpdateMember {
+            member: newer,
+            previous: two,
+        },
+        &mut queue,
+    );
+    assert_eq!((outlet.depth(), outlet.folded()), (1, 1));
+    let mut heard = Vec::new();
+    while let Some(event) = queue.events.pop_front() {
+        heard.push(event.to_string());
+        outlet.flush(&mut queue);
+    }
+    assert_eq!(
+        heard,
+        ["AddMember t/a@1", "Lagged (1 folded)", "AddMember t/b@2"]
+    );
+}
+
+#[test]
+fn a_listener_that_is_gone_is_noticed() {
+    let mut outlet = Outlet::default();
+    let mut queue = Queue {
+        gone: true,
+        ..Queue::new(1)
+    };
+    assert_eq!(outlet.offer(&Event::Synced, &mut queue), Delivery::Gone);
+}

@@ -1,0 +1,311 @@
+//! The membership as last confirmed: listings and watch events in, changes out.
+//!
+//! Pure: no I/O, no clock, no threads. Enforced here:
+//!
+//! * **G2 Ordered**: a revision is applied whole or, being no news, not at all.
+//! * **G3 Paired**: an addition is only ever told of a name that is not in the view, a departure
+//!   only of one that is; a new incarnation is departure, then addition.
+//! * **G6 Truthful**: a departure's reason comes from a note or from what etcd's own data proves.
+//! * **G13 Hostile data**: what is not a member is skipped, counted, and told once.
+
+mod listing;
+mod rules;
+mod skipped;
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::event::{DownCause, Event, RemoveReason};
+use crate::kv::{Kv, KvEvent};
+use crate::member::{ByName, Member, Place};
+use crate::note::Note;
+
+pub(crate) use listing::Listing;
+pub(crate) use rules::{Rules, TypeFilter};
+pub use skipped::SkippedCounts;
+pub(crate) use skipped::{Notice, Skipped};
+
+/// What an input led to.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    pub events: Vec<Event>,
+    pub notices: Vec<Notice>,
+}
+
+pub(crate) struct Roster {
+    rules: Arc<Rules>,
+    members: BTreeSet<ByName>,
+    /// All of the range's history up to this revision is in `members`.
+    applied: i64,
+    /// The etcd cluster that the revisions belong to.
+    cluster: Option<u64>,
+    skipped: Skipped,
+}
+
+impl Roster {
+    pub fn new(rules: Arc<Rules>) -> Self {
+        Roster {
+            rules,
+            members: BTreeSet::new(),
+            applied: 0,
+            cluster: None,
+            skipped: Skipped::default(),
+        }
+    }
+
+    pub fn applied(&self) -> i64 {
+        self.applied
+    }
+
+    pub fn skipped(&self) -> &Skipped {
+        &self.skipped
+    }
+
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Arc<Member>> {
+        self.members.get(name).map(|m| &m.0)
+    }
+
+    /// All members, sorted by type and id.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.iter().map(|m| &m.0)
+    }
+
+    /// The members of one type, sorted by id.
+    pub fn of_type(&self, server_type: &str) -> impl Iterator<Item = &Arc<Member>> {
+        let from = format!("{server_type}/");
+        // `0` follows `/`, so this is the first name past the type.
+        let to = format!("{server_type}0");
+        self.members
+            .range::<str, _>((Bound::Included(from.as_str()), Bound::Excluded(to.as_str())))
+            .map(|m| &m.0)
+    }
+
+    /// Applies one watch response (all its fragments joined).
+    pub fn events(&mut self, batch: Vec<KvEvent>, out: &mut Output) {
+        let mut rest = batch.into_iter().peekable();
+        let mut group = Vec::new();
+        while let Some(first) = rest.next() {
+            let revision = first.revision();
+            group.push(first);
+            while let Some(next) = rest.next_if(|next| next.revision() == revision) {
+                group.push(next);
+            }
+            if revision > self.applied {
+                self.revision(revision, &mut group, out);
+                self.applied = revision;
+            }
+            group.clear();
+        }
+    }
+
+    /// One revision: its notes are read before its departures are judged.
+    fn revision(&mut self, revision: i64, group: &mut Vec<KvEvent>, out: &mut Output) {
+        let rules = Arc::clone(&self.rules);
+        let notes: Vec<(String, i64, Note)> = match group.len() {
+            1 => Vec::new(),
+            _ => group
+                .iter()
+                .filter_map(|event| match event {
+                    KvEvent::Put(kv) => match rules.keys.place(&kv.key) {
+                        Place::Note(name, life) => {
+                            Some((name.to_owned(), life, Note::parse(&kv.value)))
+                        }
+                        _ => None,
+                    },
+                    KvEvent::Delete { .. } => None,
+                })
+                .collect(),
+        };
+        for event in group.drain(..) {
+            let key = match &event {
+                KvEvent::Put(kv) => &kv.key,
+                KvEvent::Delete { key, .. } => key,
+            };
+            match (rules.keys.place(key), &event) {
+                (Place::Member(name), _) if !rules.filter.admits(name) => {}
+                (Place::Member(name), KvEvent::Put(kv)) => self.put(name, kv, out),
+                (Place::Member(name), KvEvent::Delete { key, .. }) => {
+                    self.skipped.forget(key);
+                    let note = |life| {
+                        notes
+                            .iter()
+                            .find(|(n, l, _)| n == name && *l == life)
+                            .map(|(.., note)| note)
+                    };
+                    if let Some(ByName(member)) = self.members.take(name) {
+                        out.events.push(match note(member.incarnation()) {
+                            Some(note) => note.departure(member, revision),
+                            None => unexplained(member, revision),
+                        });
+                    }
+                }
+                (Place::BadMember, KvEvent::Put(kv)) => {
+                    self.skipped
+                        .bad_key(&kv.key, kv.mod_revision, &mut out.notices);
+                }
+                (Place::BadMember, KvEvent::Delete { key, .. }) => self.skipped.forget(key),
+                (Place::Note(..) | Place::Foreign, _) => {}
+            }
+        }
+    }
+
+    fn put(&mut self, name: &str, kv: &Kv, out: &mut Output) {
+        let mut known = self.members.get(name).map(|m| Arc::clone(&m.0));
+        if let Some(old) = known.take_if(|old| old.incarnation() != kv.create_revision) {
+            // Its DELETE never came: the store lost it, or it lies behind a compaction.
+            self.members.remove(name);
+            out.events.push(Event::ServerDown {
+                member: old,
+                cause: DownCause::Replaced,
+                revision: kv.mod_revision,
+            });
+        }
+        let Some(member) = self
+            .rules
+            .read(name, kv, &mut self.skipped, &mut out.notices)
+        else {
+            return;
+        };
+        match known {
+            None if self.members.len() >= self.rules.max_members => {
+                self.skipped
+                    .over_limit(name, kv.mod_revision, &mut out.notices);
+            }
+            None => {
+                self.members.insert(ByName(Arc::clone(&member)));
+                out.events.push(Event::AddMember(member));
+            }
+            Some(previous) => {
+                self.members.replace(ByName(Arc::clone(&member)));
+                if previous.document() != member.document() {
+                    out.events.push(Event::UpdateMember { member, previous });
+                }
+            }
+        }
+    }
+
+    /// Applies a complete listing: the truth as of its revision, whatever was missed before.
+    pub fn listing(&mut self, listing: Listing, revision: i64, cluster: u64, out: &mut Output) {
+        // A smaller revision or another cluster: etcd was wiped or restored, and revisions no
+        // longer compare with what we hold.
+        let new_epoch =
+            revision < self.applied || self.cluster.is_some_and(|known| known != cluster);
+        let Listing {
+            members: mut next,
+            notes,
+            spoilt,
+            skipped,
+            notices,
+            ..
+        } = listing;
+        let mut additions = Vec::new();
+
+        for ByName(old) in &self.members {
+            let departure = match next.get(old.name()) {
+                Some(ByName(new)) if same_life(old, new, new_epoch) => continue,
+                Some(_) => DownCause::Replaced,
+                // Its value went bad: the last good one stays, as long as it is the same life.
+                None if !new_epoch && spoilt.get(old.name()) == Some(&old.incarnation()) => {
+                    next.insert(ByName(Arc::clone(old)));
+                    continue;
+                }
+                None => DownCause::Missing,
+            };
+            let member = Arc::clone(old);
+            out.events
+                .push(match notes.get(&(old.name().into(), old.incarnation())) {
+                    Some(note) if !new_epoch => note.departure(member, revision),
+                    _ => Event::ServerDown {
+                        member,
+                        cause: departure,
+                        revision,
+                    },
+                });
+        }
+        let mut unchanged = Vec::new();
+        for ByName(new) in &next {
+            match self.members.get(new.name()) {
+                Some(ByName(old)) if same_life(old, new, new_epoch) => {
+                    if old.document() != new.document() {
+                        let (member, previous) = (Arc::clone(new), Arc::clone(old));
+                        additions.push(Event::UpdateMember { member, previous });
+                    } else if old.revision() == new.revision() {
+                        // One copy of what did not change: listeners may hold it.
+                        unchanged.push(Arc::clone(old));
+                    }
+                }
+                _ => additions.push(Event::AddMember(Arc::clone(new))),
+            }
+        }
+        for old in unchanged {
+            next.replace(ByName(old));
+        }
+        self.members = next;
+        self.applied = revision;
+        self.cluster = Some(cluster);
+        self.skipped.relisted(skipped);
+        out.events.append(&mut additions);
+        out.notices.extend(notices);
+    }
+
+    /// Compares a page of what etcd held at revision [`applied`](Self::applied) with the view:
+    /// how many of our members are in it, or `None` where it shows something else, so that the
+    /// stream must have lost something.
+    pub fn matches(&self, page: &[Kv]) -> Option<usize> {
+        let room = self.members.len() < self.rules.max_members;
+        let mut seen = 0;
+        for kv in page {
+            let Place::Member(name) = self.rules.keys.place(&kv.key) else {
+                continue;
+            };
+            if !self.rules.filter.admits(name) {
+                continue;
+            }
+            let known = self.get(name);
+            seen += usize::from(known.is_some());
+            let current = known.is_some_and(|m| m.revision() == kv.mod_revision);
+            let excused = self.skipped.excuses(&kv.key, kv.mod_revision)
+                && known.is_none_or(|m| m.incarnation() == kv.create_revision);
+            if !current && !excused && (known.is_some() || room) {
+                return None;
+            }
+        }
+        Some(seen)
+    }
+}
+
+/// G6: without a note, only a key that hung on no lease proves anything.
+fn unexplained(member: Arc<Member>, revision: i64) -> Event {
+    match member.lease() {
+        0 => Event::RemoveMember {
+            member,
+            reason: RemoveReason::Deregistered,
+            revision,
+        },
+        _ => Event::ServerDown {
+            member,
+            cause: DownCause::Unknown,
+            revision,
+        },
+    }
+}
+
+/// Whether two values are of one life of a member. Across epochs equal incarnations may be chance:
+/// then the process' token, or an equal value, has to vouch for it.
+fn same_life(old: &Member, new: &Member, new_epoch: bool) -> bool {
+    let same_process = || match (old.instance(), new.instance()) {
+        (Some(old), Some(new)) => old == new,
+        _ => old.document() == new.document(),
+    };
+    old.incarnation() == new.incarnation() && (!new_epoch || same_process())
+}

@@ -1,0 +1,85 @@
+//! A listing on its way in, page by page.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::rules::Rules;
+use super::skipped::{Notice, Skipped};
+use crate::kv::Kv;
+use crate::member::{ByName, Place};
+use crate::note::Note;
+
+/// All that etcd holds in the range at one revision, read as members, notes and what is neither.
+pub(crate) struct Listing {
+    rules: Arc<Rules>,
+    pub(super) members: BTreeSet<ByName>,
+    pub(super) notes: HashMap<(Box<str>, i64), Note>,
+    /// Names whose value is bad, with the incarnation of their key.
+    pub(super) spoilt: HashMap<Box<str>, i64>,
+    pub(super) skipped: Skipped,
+    pub(super) notices: Vec<Notice>,
+    bad_keys: HashSet<Box<[u8]>>,
+}
+
+impl Listing {
+    /// `skipped` is what was known to be bad before: it is not told again.
+    pub fn new(rules: Arc<Rules>, skipped: Skipped) -> Self {
+        Listing {
+            rules,
+            members: BTreeSet::new(),
+            notes: HashMap::new(),
+            spoilt: HashMap::new(),
+            skipped,
+            notices: Vec::new(),
+            bad_keys: HashSet::new(),
+        }
+    }
+
+    pub fn page(&mut self, kvs: Vec<Kv>) {
+        let rules = Arc::clone(&self.rules);
+        for kv in kvs {
+            match rules.keys.place(&kv.key) {
+                Place::Member(name) if rules.filter.admits(name) => self.member(name, &kv),
+                // A note per member and one more for each recent incarnation is plenty.
+                Place::Note(name, life) if self.notes.len() < rules.max_members => {
+                    self.notes
+                        .insert((name.into(), life), Note::parse(&kv.value));
+                }
+                Place::BadMember => {
+                    self.skipped
+                        .bad_key(&kv.key, kv.mod_revision, &mut self.notices);
+                    self.bad_keys.insert(kv.key.into());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn member(&mut self, name: &str, kv: &Kv) {
+        let read = self
+            .rules
+            .read(name, kv, &mut self.skipped, &mut self.notices);
+        match read {
+            Some(_) if self.members.len() >= self.rules.max_members => {
+                self.skipped
+                    .over_limit(name, kv.mod_revision, &mut self.notices);
+            }
+            Some(member) => {
+                self.members.insert(ByName(member));
+            }
+            None => {
+                if self.spoilt.len() < self.rules.max_members {
+                    self.spoilt.insert(name.into(), kv.create_revision);
+                }
+                self.bad_keys.insert(kv.key.as_slice().into());
+            }
+        }
+    }
+
+    /// No further pages: what was bad before and is gone now is forgotten.
+    pub fn complete(mut self) -> Self {
+        let bad = std::mem::take(&mut self.bad_keys);
+        self.skipped.retain_seen(|key| bad.contains(key));
+        self
+    }
+}

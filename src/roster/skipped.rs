@@ -1,0 +1,166 @@
+//! What stands under the prefix without being a member: counted, remembered, told once.
+
+use std::collections::HashMap;
+use std::fmt;
+
+/// Keys remembered, so that each is told once and a reconcile knows it. Beyond this many, bad keys
+/// are still counted and still harmless, but no longer looked at again.
+const REMEMBERED: usize = 10_000;
+
+/// How often something that is not a member was passed over, since the start.
+///
+/// A bad value is counted when it is first seen and after each change of it; a re-listing does not
+/// count again what it has seen before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SkippedCounts {
+    /// Keys below `servers/` that are not `type/id`.
+    pub bad_key: u64,
+    /// Values that are not a server's JSON object, such as `null`.
+    pub unparsable: u64,
+    /// Values beyond `max_value_bytes`.
+    pub too_large: u64,
+    /// Members beyond `max_members`, each time that one is met.
+    pub over_limit: u64,
+    /// Values that name another (type, id) than their key. Not skipped: the key counts.
+    pub mismatched: u64,
+}
+
+/// Something that an operator should read once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub key: String,
+    pub revision: i64,
+    pub what: &'static str,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} at revision {}: {}",
+            self.key, self.revision, self.what
+        )
+    }
+}
+
+/// Bad keys by the revision of their value.
+#[derive(Debug, Default)]
+pub(crate) struct Skipped {
+    known: HashMap<Box<[u8]>, i64>,
+    mismatched: HashMap<Box<str>, i64>,
+    counts: SkippedCounts,
+}
+
+impl Skipped {
+    pub fn counts(&self) -> SkippedCounts {
+        self.counts
+    }
+
+    pub fn bad_key(&mut self, key: &[u8], revision: i64, notices: &mut Vec<Notice>) {
+        if self.remember(key, revision) {
+            self.counts.bad_key += 1;
+            notices.push(notice(
+                key,
+                revision,
+                "the key is not servers/<type>/<id>; skipped",
+            ));
+        }
+    }
+
+    pub fn unparsable(&mut self, key: &[u8], revision: i64, notices: &mut Vec<Notice>) {
+        if self.remember(key, revision) {
+            self.counts.unparsable += 1;
+            notices.push(notice(
+                key,
+                revision,
+                "the value is not a server's JSON; skipped",
+            ));
+        }
+    }
+
+    pub fn too_large(&mut self, key: &[u8], revision: i64, notices: &mut Vec<Notice>) {
+        if self.remember(key, revision) {
+            self.counts.too_large += 1;
+            notices.push(notice(
+                key,
+                revision,
+                "the value is beyond max_value_bytes; skipped",
+            ));
+        }
+    }
+
+    /// Not remembered: as soon as there is room, a reconcile takes it in.
+    pub fn over_limit(&mut self, name: &str, revision: i64, notices: &mut Vec<Notice>) {
+        if self.counts.over_limit == 0 {
+            let what = "more members than max_members; this and further ones are skipped";
+            notices.push(notice(name.as_bytes(), revision, what));
+        }
+        self.counts.over_limit += 1;
+    }
+
+    pub fn mismatch(&mut self, name: &str, incarnation: i64, notices: &mut Vec<Notice>) {
+        if self.mismatched.get(name) == Some(&incarnation) {
+            return;
+        }
+        if self.mismatched.len() < REMEMBERED {
+            self.mismatched.insert(name.into(), incarnation);
+            let what = "the value names another type or id than its key; the key counts";
+            notices.push(notice(name.as_bytes(), incarnation, what));
+        }
+        self.counts.mismatched += 1;
+    }
+
+    pub fn forget(&mut self, key: &[u8]) {
+        if !self.known.is_empty() {
+            self.known.remove(key);
+        }
+    }
+
+    /// Whether this value of `key` was passed over before (or may have been: the memory is
+    /// bounded).
+    pub fn excuses(&self, key: &[u8], revision: i64) -> bool {
+        self.known.len() >= REMEMBERED || self.known.get(key) == Some(&revision)
+    }
+
+    /// A listing has found what is bad now. What was known before is neither counted nor told
+    /// again; see [`Listing`](super::Listing), which starts from a copy of it.
+    pub fn relisted(&mut self, found: Skipped) {
+        *self = found;
+    }
+
+    /// For a listing: what was known, so that only news count.
+    pub fn seed(&self) -> Skipped {
+        Skipped {
+            known: self.known.clone(),
+            mismatched: self.mismatched.clone(),
+            counts: self.counts,
+        }
+    }
+
+    /// Drops what a complete listing did not show.
+    pub fn retain_seen(&mut self, seen: impl Fn(&[u8]) -> bool) {
+        self.known.retain(|key, _| seen(key));
+    }
+
+    /// True for news.
+    fn remember(&mut self, key: &[u8], revision: i64) -> bool {
+        if self.known.get(key) == Some(&revision) {
+            return false;
+        }
+        if self.known.len() < REMEMBERED || self.known.contains_key(key) {
+            self.known.insert(key.into(), revision);
+        }
+        true
+    }
+}
+
+fn notice(key: &[u8], revision: i64, what: &'static str) -> Notice {
+    // Hostile keys may be long and may hold control characters.
+    let text = String::from_utf8_lossy(&key[..key.len().min(200)]);
+    Notice {
+        key: text.escape_debug().to_string(),
+        revision,
+        what,
+    }
+}

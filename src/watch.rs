@@ -1,0 +1,330 @@
+//! The poll thread: list, watch, resume, reconcile.
+//!
+//! A loop over an explicit [`State`]; each step is one conversation with etcd. Enforced here:
+//!
+//! * **G1 Gapless**: a watch starts one past the last revision that the roster has applied, and
+//!   that moves by events and listings only; a time-out, or a revision that some header carries,
+//!   never moves it.
+//! * **G9 No silent stall**: etcd is asked to end each stream after half the stall bound, so an
+//!   idle one proves itself alive; one silent for 7/10 of the bound is dropped, and the attempt
+//!   to open another is given 1/4. So `StoreLost` comes within the bound.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::error::Error;
+use crate::etcd::{Client, Failure, Frame, WatchRequest};
+use crate::hub::Hub;
+use crate::jitter::{Backoff, about};
+use crate::roster::Rules;
+use crate::stats::{Counters, Why, add};
+
+/// Members a page of a listing; halved again and again where their values are huge.
+const PAGE: i64 = 1000;
+
+pub(crate) struct Watcher {
+    pub client: Arc<Client>,
+    pub hub: Arc<Hub>,
+    pub rules: Arc<Rules>,
+    pub counters: Arc<Counters>,
+    pub stall_bound: Duration,
+    pub request_timeout: Duration,
+    pub connect_timeout: Duration,
+    pub reconcile_interval: Duration,
+    pub backoff: Backoff,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// Read everything, and tell the differences.
+    List(Why),
+    /// Follow the stream from where the roster stands.
+    Watch,
+    /// Compare the roster with what etcd held at the same revision.
+    Reconcile,
+}
+
+/// Why a step failed.
+enum Trouble {
+    /// A stream that had been open broke.
+    Broken(Failure),
+    /// etcd could not be asked at all.
+    Unasked(Failure),
+}
+
+/// What the thread remembers between steps.
+struct Memory<'a> {
+    stop: &'a Receiver<()>,
+    cluster: Option<u64>,
+    contact: Instant,
+    /// Attempts in a row that did not even reach etcd.
+    misses: usize,
+    reconcile_at: Instant,
+    streams_failed: bool,
+}
+
+impl Memory<'_> {
+    /// Waits for the end, or so long.
+    fn stopped(&self, within: Duration) -> bool {
+        self.stop.recv_timeout(within) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+impl Watcher {
+    /// Runs until `stop` disconnects. To unblock it at once, shut its client down as well.
+    pub fn run(mut self, stop: &Receiver<()>) {
+        let mut memory = Memory {
+            stop,
+            cluster: None,
+            contact: Instant::now(),
+            misses: 0,
+            reconcile_at: Instant::now() + about(self.reconcile_interval),
+            streams_failed: false,
+        };
+        let mut state = State::List(Why::First);
+        while !memory.stopped(Duration::ZERO) {
+            let step = match state {
+                State::List(why) => self.list(why, &mut memory).map(|()| State::Watch),
+                State::Watch => self.watch(&mut memory),
+                State::Reconcile => self.reconcile(&mut memory),
+            };
+            state = match step {
+                Ok(next) => next,
+                // Its pages outlived their revision: from the start.
+                Err(Trouble::Broken(Failure::NoSuchRevision)) => State::List(Why::Compacted),
+                Err(Trouble::Broken(Failure::Final(Error::TooLarge { .. }))) => {
+                    State::List(Why::Oversized)
+                }
+                Err(trouble) => {
+                    if memory.stopped(Duration::ZERO) {
+                        return;
+                    }
+                    let wait = self.failed(trouble, &mut memory);
+                    if memory.stopped(wait) {
+                        return;
+                    }
+                    match state {
+                        State::List(why) => State::List(why),
+                        State::Watch | State::Reconcile => State::Watch,
+                    }
+                }
+            };
+        }
+    }
+
+    /// Takes note of a failure; how long to wait before the next try.
+    fn failed(&mut self, trouble: Trouble, memory: &mut Memory<'_>) -> Duration {
+        memory.streams_failed = true;
+        let error = match trouble {
+            Trouble::Broken(failure) => failure.into_error(),
+            Trouble::Unasked(failure) => {
+                memory.misses += 1;
+                failure.into_error()
+            }
+        };
+        log::debug!("watching: {error}");
+        let silence = memory.contact.elapsed();
+        if memory.misses >= self.client.endpoints() || silence >= self.stall_bound.mul_f64(0.9) {
+            self.hub.lost(&error);
+        }
+        self.hub.failed(&error);
+        match error.is_setup() {
+            // Haste would not help, and may lock an account.
+            true => self.backoff.slowest(),
+            false => self.backoff.next(),
+        }
+    }
+
+    /// etcd has answered.
+    fn contact(&self, memory: &mut Memory<'_>) {
+        memory.contact = Instant::now();
+        memory.misses = 0;
+        self.hub.confirmed();
+    }
+
+    /// All pages of the range at one revision: (revision, cluster).
+    fn pages(
+        &self,
+        memory: &Memory<'_>,
+        pinned: i64,
+        keys_only: bool,
+        mut page: impl FnMut(Vec<crate::kv::Kv>) -> bool,
+    ) -> Result<(i64, u64), Failure> {
+        let keys = &self.rules.keys;
+        let (mut from, to) = (keys.range_start(), keys.range_end());
+        let mut limit = PAGE;
+        let (mut revision, mut cluster) = (pinned, None);
+        loop {
+            let answer =
+                self.client
+                    .range(&from, &to, revision, limit, keys_only, self.request_timeout);
+            let found = match answer {
+                Err(Failure::Final(Error::TooLarge { .. })) if limit > 1 => {
+                    limit /= 4;
+                    limit = limit.max(1);
+                    continue;
+                }
+                other => other?,
+            };
+            if revision == 0 {
+                revision = found.revision;
+            }
+            if *cluster.get_or_insert(found.cluster) != found.cluster {
+                let reason = "pages of one listing came from different etcd clusters".into();
+                return Err(Failure::Elsewhere(Error::Protocol { reason }));
+            }
+            let done = !found.more || memory.stopped(Duration::ZERO);
+            match found.kvs.last() {
+                Some(last) => {
+                    from.clone_from(&last.key);
+                    from.push(0);
+                }
+                None if !done => {
+                    let reason = "a page without keys says that there are more".into();
+                    return Err(Failure::Elsewhere(Error::Protocol { reason }));
+                }
+                None => {}
+            }
+            if !page(found.kvs) || done {
+                return Ok((revision, cluster.unwrap_or_default()));
+            }
+        }
+    }
+
+    fn list(&mut self, why: Why, memory: &mut Memory<'_>) -> Result<(), Trouble> {
+        let started = Instant::now();
+        let mut listing = self.hub.new_listing(Arc::clone(&self.rules));
+        let pages = self.pages(memory, 0, false, |kvs| {
+            listing.page(kvs);
+            true
+        });
+        let (revision, cluster) = pages.map_err(|failure| match failure {
+            Failure::NoSuchRevision => Trouble::Broken(failure),
+            other => Trouble::Unasked(other),
+        })?;
+        if memory.stopped(Duration::ZERO) {
+            return Ok(());
+        }
+        memory.cluster = Some(cluster);
+        memory.reconcile_at = Instant::now() + about(self.reconcile_interval);
+        self.counters.relist(why);
+        self.hub.listing(listing.complete(), revision, cluster);
+        self.contact(memory);
+        let (members, took) = (self.hub.len(), started.elapsed());
+        log::info!("listed {members} members at revision {revision} in {took:?} ({why:?})");
+        Ok(())
+    }
+
+    fn watch(&mut self, memory: &mut Memory<'_>) -> Result<State, Trouble> {
+        let start_revision = self.hub.applied() + 1;
+        let keys = &self.rules.keys;
+        let period = self.stall_bound / 2;
+        let quarter = self.stall_bound / 4;
+        let request = WatchRequest {
+            from: &keys.range_start(),
+            to: &keys.range_end(),
+            start_revision,
+            period,
+            // A hanging endpoint that has substitutes costs no more than a dead one.
+            answer: match self.client.endpoints() {
+                1 => quarter,
+                _ => quarter.min(self.connect_timeout),
+            },
+            silence: self.stall_bound.mul_f64(0.7),
+        };
+        let opened = Instant::now();
+        let mut stream = self.client.watch(&request).map_err(|failure| {
+            self.client.rotate();
+            Trouble::Unasked(failure)
+        })?;
+        let mut alive = false;
+        loop {
+            let frame = stream.next().map_err(|failure| {
+                self.client.rotate();
+                match alive {
+                    true => Trouble::Broken(failure),
+                    false => Trouble::Unasked(failure),
+                }
+            })?;
+            if memory.stopped(Duration::ZERO) {
+                return Ok(State::Watch);
+            }
+            match frame {
+                Some(Frame::Created { revision, cluster }) => {
+                    if memory.cluster != Some(cluster) {
+                        return Ok(State::List(Why::ClusterChanged));
+                    }
+                    // This endpoint is behind us: etcd was wiped or restored, or it lags. A
+                    // linearizable listing tells which.
+                    if revision < start_revision - 1 {
+                        return Ok(State::List(Why::WentBack));
+                    }
+                    alive = true;
+                    if std::mem::take(&mut memory.streams_failed) {
+                        add(&self.counters.reconnects);
+                        log::info!("watching again, from revision {start_revision}");
+                    }
+                    self.contact(memory);
+                }
+                Some(Frame::Events(events)) => {
+                    self.backoff.reset();
+                    self.hub.events(events);
+                    self.contact(memory);
+                }
+                Some(Frame::Compacted) => return Ok(State::List(Why::Compacted)),
+                None => {
+                    // Good order, but far too early: something between us and etcd ends streams.
+                    if !alive || opened.elapsed() < period / 2 {
+                        self.client.rotate();
+                        let reason = "the watch stream ended before its time".into();
+                        let failure = Failure::Elsewhere(Error::Protocol { reason });
+                        return Err(match alive {
+                            true => Trouble::Broken(failure),
+                            false => Trouble::Unasked(failure),
+                        });
+                    }
+                    self.backoff.reset();
+                    self.contact(memory);
+                    return Ok(match Instant::now() >= memory.reconcile_at {
+                        true => State::Reconcile,
+                        false => State::Watch,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Covers what etcd itself has lost: its watches have dropped events around compactions. Reads
+    /// the past, so that a change since then is still told by the stream, with its reason.
+    fn reconcile(&mut self, memory: &mut Memory<'_>) -> Result<State, Trouble> {
+        memory.reconcile_at = Instant::now() + about(self.reconcile_interval);
+        let (mut same, mut seen) = (true, 0);
+        let pages = self.pages(memory, self.hub.applied(), true, |keys| {
+            match self.hub.matches(&keys) {
+                Some(known) => seen += known,
+                None => same = false,
+            }
+            same
+        });
+        let cluster = match pages {
+            Ok((_, cluster)) => cluster,
+            Err(Failure::NoSuchRevision) => return Ok(State::List(Why::Compacted)),
+            Err(other) => return Err(Trouble::Unasked(other)),
+        };
+        if memory.stopped(Duration::ZERO) {
+            return Ok(State::Watch);
+        }
+        self.contact(memory);
+        if memory.cluster != Some(cluster) {
+            return Ok(State::List(Why::ClusterChanged));
+        }
+        if !same || seen != self.hub.len() {
+            log::warn!("etcd's watch stream has lost something; listing everything");
+            return Ok(State::List(Why::LostEvents));
+        }
+        Ok(State::Watch)
+    }
+}
