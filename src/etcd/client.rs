@@ -1,5 +1,6 @@
 //! One request: to which endpoint, with which token, how long.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -365,6 +366,14 @@ impl Resolver for Fixed {
         config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = self.address.host().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let (Ok(ip), Some(port)) = (bare.parse::<IpAddr>(), self.address.port_u16()) {
+            // The library asks before every request, on a thread each: not for an address.
+            let mut found = self.empty();
+            found.push(SocketAddr::new(ip, port));
+            return Ok(found);
+        }
         DefaultResolver::default().resolve(&self.address, config, timeout)
     }
 }

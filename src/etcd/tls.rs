@@ -67,8 +67,9 @@ mod rustls_backed {
     use std::sync::Arc;
 
     use rustls::pki_types::PrivateKeyDer;
+    use rustls::pki_types::pem::PemObject;
     use ureq::tls::{
-        Certificate, ClientCert, KeyKind, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem,
+        Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem,
     };
 
     use super::{Tls, TlsMaterial};
@@ -83,9 +84,11 @@ mod rustls_backed {
             }
             if let Some((certificate_file, key_file)) = &self.identity {
                 let chain = certificates(certificate_file)?;
-                let key = PrivateKey::from_pem(&read(key_file)?)
-                    .map_err(|e| format!("{}: no private key in it: {e}", key_file.display()))?;
-                check_pair(&chain, &key).map_err(|e| {
+                let pem = read(key_file)?;
+                let no_key = |e: String| format!("{}: no private key: {e}", key_file.display());
+                let der = PrivateKeyDer::from_pem_slice(&pem).map_err(|e| no_key(e.to_string()))?;
+                let key = PrivateKey::from_pem(&pem).map_err(|e| no_key(e.to_string()))?;
+                check_pair(&chain, der).map_err(|e| {
                     let (cert, key) = (certificate_file.display(), key_file.display());
                     format!("{cert} and {key} do not go together: {e}")
                 })?;
@@ -122,18 +125,13 @@ mod rustls_backed {
     }
 
     /// The HTTP client panics on a key that does not fit its certificate; so it is never given one.
-    fn check_pair(chain: &[Certificate], key: &PrivateKey) -> Result<(), rustls::Error> {
-        let key = match key.kind() {
-            KeyKind::Pkcs1 => PrivateKeyDer::Pkcs1(key.der().into()),
-            KeyKind::Pkcs8 => PrivateKeyDer::Pkcs8(key.der().into()),
-            KeyKind::Sec1 => PrivateKeyDer::Sec1(key.der().into()),
-        };
+    fn check_pair(chain: &[Certificate], key: PrivateKeyDer<'static>) -> Result<(), rustls::Error> {
         let chain = chain.iter().map(|c| c.der().to_vec().into()).collect();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(rustls::RootCertStore::empty())
-            .with_client_auth_cert(chain, key.clone_key())
+            .with_client_auth_cert(chain, key)
             .map(drop)
     }
 
