@@ -24,9 +24,9 @@ const MEMBERS: usize = 20;
 const CHURN: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Error> {
-    let mut delay = Duration::from_millis(5);
+    let mut delay = Duration::from_millis(3);
     let usage = "buffer: two slow listeners, a small and a large channel.\n
-  --delay-ms N          how long each event keeps a listener busy (5)\n";
+  --delay-ms N          how long each event keeps a listener busy (3)\n";
     let builder = common::options(usage, |name, parser| {
         if name == "delay-ms" {
             delay = Duration::from_millis(parser.value()?.parse()?);

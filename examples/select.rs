@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let events = cluster.subscribe_with(Options::new().only_type("worker"));
     let jobs = tick(Duration::from_secs(1));
     let mut workers = BTreeSet::new();
-    let mut job = 0;
+    let mut job = 0_usize;
     loop {
         select! {
             recv(events) -> event => {

@@ -166,7 +166,9 @@ impl Cluster {
         timeout: Duration,
     ) -> bool {
         let ready = || predicate(&self.members()).then_some(());
-        self.hub.wait(Instant::now() + timeout, ready).is_some()
+        // `Duration::MAX`, "for ever", is beyond what an `Instant` can hold.
+        let deadline = Instant::now() + timeout.min(Duration::from_secs(1 << 30));
+        self.hub.wait(deadline, ready).is_some()
     }
 
     /// How long ago etcd last confirmed the view; `None` before the first listing. With etcd in
@@ -273,7 +275,7 @@ impl Cluster {
         if let Some(keeper) = running.keeper {
             keeper.stop();
         }
-        if let Some(me) = self.identity.as_ref().filter(|me| !me.own.is_ended()) {
+        if let Some(me) = self.identity.as_ref().filter(|me| me.own.is_at_stake()) {
             let client = Client::new(Arc::clone(&self.shared));
             let budget = self.settings.leave_timeout;
             let last = me.own.last();
@@ -288,7 +290,9 @@ impl Cluster {
         self.hub.close(Instant::now() + self.settings.drain_timeout);
         join(running.flusher);
         let deadline = Instant::now() + self.settings.drain_timeout;
-        for handler in self.handlers.lock().drain(..) {
+        // Not under the lock: a handler may be about to add a listener.
+        let handlers = std::mem::take(&mut *self.handlers.lock());
+        for handler in handlers {
             handler.join(deadline);
         }
         result

@@ -73,6 +73,8 @@ struct Slot {
     channel: Sender<Event>,
     /// Does not want to hear who was there before it.
     quiet_until_synced: bool,
+    /// The flusher waits for room in its channel.
+    flushed: bool,
     gone: bool,
 }
 
@@ -148,9 +150,9 @@ impl Hub {
         }
     }
 
-    /// An empty listing that knows what was skipped before.
-    pub fn new_listing(&self, rules: Arc<Rules>) -> Listing {
-        Listing::new(rules, self.state.lock().roster.skipped().seed())
+    /// An empty listing that knows what the view holds.
+    pub fn new_listing(&self) -> Listing {
+        self.state.lock().roster.new_listing()
     }
 
     pub fn matches(&self, page: &[Kv]) -> Option<usize> {
@@ -246,7 +248,9 @@ impl Hub {
     /// After telling: drops who is gone, wakes who waits.
     fn settle(&self, state: &mut MutexGuard<'_, State>) {
         state.listeners.retain(|slot| !slot.gone);
-        if state.listeners.iter().any(|slot| slot.outlet.is_waiting()) {
+        // Whom the flusher knows to lag costs nothing further, however much comes.
+        let lags_anew = |slot: &Slot| slot.outlet.is_waiting() && !slot.flushed;
+        if state.listeners.iter().any(lags_anew) {
             // Full: the flusher is awake already.
             let _ = self.nudge.try_send(());
         }
@@ -279,6 +283,7 @@ impl Hub {
             outlet,
             channel,
             quiet_until_synced,
+            flushed: false,
             gone: false,
         };
         let own = self.own_name();

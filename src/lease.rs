@@ -67,6 +67,11 @@ impl Lease {
         self.ttl / 3
     }
 
+    /// Whoever waits for a renewal wakes up a little before it, by some jitter.
+    fn is_due(&self) -> bool {
+        self.sent.elapsed() >= self.renewal().mul_f64(0.9)
+    }
+
     /// From here on etcd may have let it run out, give or take the margin.
     fn fence(&self) -> Instant {
         self.sent + self.ttl - margin(self.ttl)
@@ -101,13 +106,12 @@ impl Keeper {
         let mut state = State::Out { held: false };
         let mut lease: Option<Lease> = None;
         loop {
+            // Before anything that may block.
+            self.fence(state, lease);
             let wait = match self.step(&mut state, &mut lease) {
                 Ok(wait) => wait,
                 Err(failure) => self.failed(failure, lease),
             };
-            if self.fence(state, lease) {
-                continue;
-            }
             let wait = match (state, lease) {
                 // Not past the fence: there is something to say then.
                 (State::In { .. }, Some(lease)) if self.own.is_told() => {
@@ -141,7 +145,7 @@ impl Keeper {
             }
             State::In { verified, .. } => {
                 let held = lease.expect("who is in has a lease");
-                if held.sent.elapsed() >= held.renewal() {
+                if held.is_due() {
                     self.keepalive(state, lease)?;
                 }
                 let fresh = verified.is_some_and(|at| at.elapsed() < self.ttl);
@@ -176,16 +180,14 @@ impl Keeper {
         }
     }
 
-    /// G10: says `Lost` once the lease may have run out. True if it just did.
-    fn fence(&self, state: State, lease: Option<Lease>) -> bool {
+    /// G10: says `Lost` once the lease may have run out.
+    fn fence(&self, state: State, lease: Option<Lease>) {
         let (State::In { .. }, Some(lease)) = (state, lease) else {
-            return false;
+            return;
         };
-        let due = self.own.is_told() && Instant::now() >= lease.fence();
-        if due {
+        if self.own.is_told() && Instant::now() >= lease.fence() {
             self.lost();
         }
-        due
     }
 
     fn lost(&self) {
@@ -267,7 +269,11 @@ impl Keeper {
         state: &mut State,
         lease: &mut Option<Lease>,
     ) -> Result<(), Failure> {
-        let on = self.lease(lease)?;
+        let on = match state {
+            // A new one would keep us sure while our key, should the put fail, runs out on the old.
+            State::In { .. } => lease.expect("who is in has a lease"),
+            _ => self.lease(lease)?,
+        };
         let written = match self.put(expected, on.id) {
             Err(Failure::LeaseGone) => {
                 *lease = None;

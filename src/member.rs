@@ -101,6 +101,14 @@ impl Member {
         self.document.instance.as_deref()
     }
 
+    /// The same, its key moved to another lease.
+    pub(crate) fn on_lease(&self, lease: i64) -> Self {
+        Member {
+            lease,
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn document(&self) -> &Document {
         &self.document
     }

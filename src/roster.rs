@@ -67,6 +67,12 @@ impl Roster {
         &self.skipped
     }
 
+    /// An empty listing that knows who was there, and what was skipped, before.
+    pub fn new_listing(&self) -> Listing {
+        let rules = Arc::clone(&self.rules);
+        Listing::new(rules, self.members.clone(), self.skipped.seed())
+    }
+
     pub fn len(&self) -> usize {
         self.members.len()
     }
@@ -174,6 +180,10 @@ impl Roster {
             .rules
             .read(name, kv, &mut self.skipped, &mut out.notices)
         else {
+            if let Some(kept) = known.filter(|kept| kept.lease() != kv.lease) {
+                self.members
+                    .replace(ByName(Arc::new(kept.on_lease(kv.lease))));
+            }
             return;
         };
         match known {
@@ -204,33 +214,49 @@ impl Roster {
             members: mut next,
             notes,
             spoilt,
-            skipped,
+            mut skipped,
             notices,
             ..
         } = listing;
         let mut additions = Vec::new();
 
         for ByName(old) in &self.members {
-            let departure = match next.get(old.name()) {
-                Some(ByName(new)) if same_life(old, new, new_epoch) => continue,
-                Some(_) => DownCause::Replaced,
+            let (cause, successor) = match (next.get(old.name()), spoilt.get(old.name())) {
+                (Some(ByName(new)), _) if same_life(old, new, new_epoch) => continue,
+                (Some(ByName(new)), _) => (DownCause::Replaced, Some(new.incarnation())),
                 // Its value went bad: the last good one stays, as long as it is the same life.
-                None if !new_epoch && spoilt.get(old.name()) == Some(&old.incarnation()) => {
-                    next.insert(ByName(Arc::clone(old)));
+                (None, Some((life, lease))) if !new_epoch && *life == old.incarnation() => {
+                    next.insert(ByName(match *lease == old.lease() {
+                        true => Arc::clone(old),
+                        false => Arc::new(old.on_lease(*lease)),
+                    }));
                     continue;
                 }
-                None => DownCause::Missing,
+                (None, Some((life, _))) => (DownCause::Replaced, Some(*life)),
+                (None, None) => (DownCause::Missing, None),
             };
             let member = Arc::clone(old);
+            // It was gone when its successor came, so that a member's revisions ascend.
+            let gone = successor.unwrap_or(revision);
             out.events
                 .push(match notes.get(&(old.name().into(), old.incarnation())) {
-                    Some(note) if !new_epoch => note.departure(member, revision),
+                    Some(note) if !new_epoch => note.departure(member, gone),
                     _ => Event::ServerDown {
                         member,
-                        cause: departure,
-                        revision,
+                        cause,
+                        revision: gone,
                     },
                 });
+        }
+        // Newcomers wait for room; nobody who was there is pushed out.
+        let excess = next.len().saturating_sub(self.rules.max_members);
+        let newcomers = next
+            .iter()
+            .rev()
+            .filter(|m| !self.members.contains(m.0.name()));
+        for late in newcomers.take(excess).cloned().collect::<Vec<_>>() {
+            skipped.over_limit(late.0.name(), late.0.revision(), &mut out.notices);
+            next.remove(&late);
         }
         let mut unchanged = Vec::new();
         for ByName(new) in &next {
@@ -239,7 +265,7 @@ impl Roster {
                     if old.document() != new.document() {
                         let (member, previous) = (Arc::clone(new), Arc::clone(old));
                         additions.push(Event::UpdateMember { member, previous });
-                    } else if old.revision() == new.revision() {
+                    } else if old == new {
                         // One copy of what did not change: listeners may hold it.
                         unchanged.push(Arc::clone(old));
                     }

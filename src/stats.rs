@@ -56,6 +56,8 @@ pub struct Relists {
     pub lost_events: u64,
     /// A response was larger than `max_frame_bytes`.
     pub oversized: u64,
+    /// The watch stream brought something that could not be understood.
+    pub unreadable: u64,
 }
 
 /// One listener's queue.
@@ -83,12 +85,13 @@ pub(crate) enum Why {
     ClusterChanged,
     LostEvents,
     Oversized,
+    Unreadable,
 }
 
 /// Counters that the threads write and [`Stats`] reads.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    relists: [AtomicU64; 6],
+    relists: [AtomicU64; 7],
     pub reconnects: AtomicU64,
     pub registrations: AtomicU64,
     pub registration_losses: AtomicU64,
@@ -109,6 +112,7 @@ impl Counters {
             cluster_changed: relists(Why::ClusterChanged),
             lost_events: relists(Why::LostEvents),
             oversized: relists(Why::Oversized),
+            unreadable: relists(Why::Unreadable),
         };
         stats.reconnects = get(&self.reconnects);
         stats.registrations = get(&self.registrations);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::error::Error;
-use crate::etcd::{Client, Failure, Frame, WatchRequest};
+use crate::etcd::{Client, Failure, Frame, Page, WatchRequest};
 use crate::hub::Hub;
 use crate::jitter::{Backoff, about};
 use crate::roster::Rules;
@@ -64,6 +64,8 @@ struct Memory<'a> {
     misses: usize,
     reconcile_at: Instant,
     streams_failed: bool,
+    /// Since the last listing no stream has brought a change, or stood for its whole period.
+    just_listed: bool,
 }
 
 impl Memory<'_> {
@@ -83,58 +85,72 @@ impl Watcher {
             misses: 0,
             reconcile_at: Instant::now() + about(self.reconcile_interval),
             streams_failed: false,
+            just_listed: false,
         };
         let mut state = State::List(Why::First);
-        while !memory.stopped(Duration::ZERO) {
+        loop {
             let step = match state {
-                State::List(why) => self.list(why, &mut memory).map(|()| State::Watch),
+                State::List(why) => self.list(why, &mut memory),
                 State::Watch => self.watch(&mut memory),
                 State::Reconcile => self.reconcile(&mut memory),
             };
-            state = match step {
-                Ok(next) => next,
-                // Its pages outlived their revision: from the start.
-                Err(Trouble::Broken(Failure::NoSuchRevision)) => State::List(Why::Compacted),
-                Err(Trouble::Broken(Failure::Final(Error::TooLarge { .. }))) => {
-                    State::List(Why::Oversized)
+            let wait;
+            (state, wait) = match step {
+                // Where one listing leads straight to the next, not in haste.
+                Ok(State::List(why)) if memory.just_listed => {
+                    (State::List(why), self.backoff.next())
                 }
+                Ok(next) => (next, Duration::ZERO),
+                Err(_) if memory.stopped(Duration::ZERO) => return,
                 Err(trouble) => {
-                    if memory.stopped(Duration::ZERO) {
-                        return;
-                    }
-                    let wait = self.failed(trouble, &mut memory);
-                    if memory.stopped(wait) {
-                        return;
-                    }
-                    match state {
-                        State::List(why) => State::List(why),
-                        State::Watch | State::Reconcile => State::Watch,
-                    }
+                    let next = match &trouble {
+                        // What the stream can't bring, a listing does.
+                        Trouble::Broken(Failure::Final(Error::TooLarge { .. })) => {
+                            State::List(Why::Oversized)
+                        }
+                        Trouble::Broken(Failure::Final(Error::Protocol { .. })) => {
+                            State::List(Why::Unreadable)
+                        }
+                        _ => match state {
+                            State::List(why) => State::List(why),
+                            State::Watch | State::Reconcile => State::Watch,
+                        },
+                    };
+                    (next, self.failed(trouble, &mut memory))
                 }
             };
+            if memory.stopped(wait) {
+                return;
+            }
         }
     }
 
     /// Takes note of a failure; how long to wait before the next try.
     fn failed(&mut self, trouble: Trouble, memory: &mut Memory<'_>) -> Duration {
         memory.streams_failed = true;
-        let error = match trouble {
-            Trouble::Broken(failure) => failure.into_error(),
-            Trouble::Unasked(failure) => {
-                memory.misses += 1;
-                failure.into_error()
-            }
+        let (missed, failure) = match trouble {
+            Trouble::Broken(failure) => (0, failure),
+            Trouble::Unasked(failure) => (1, failure),
         };
+        memory.misses += missed;
+        let all_missed = memory.misses >= self.client.endpoints();
+        let substitute = matches!(failure, Failure::Elsewhere(_)) && !all_missed;
+        let error = failure.into_error();
         log::debug!("watching: {error}");
         let silence = memory.contact.elapsed();
-        if memory.misses >= self.client.endpoints() || silence >= self.stall_bound.mul_f64(0.9) {
+        if all_missed || silence >= self.stall_bound.mul_f64(0.9) {
             self.hub.lost(&error);
         }
         self.hub.failed(&error);
-        match error.is_setup() {
+        if error.is_setup() && !substitute {
             // Haste would not help, and may lock an account.
-            true => self.backoff.slowest(),
-            false => self.backoff.next(),
+            return self.backoff.slowest();
+        }
+        let wait = self.backoff.next();
+        match self.hub.store_reachable() {
+            // Until etcd counts as lost, the next try has to end within the stall bound.
+            true => wait.min(self.stall_bound.mul_f64(0.75).saturating_sub(silence)),
+            false => wait,
         }
     }
 
@@ -163,12 +179,15 @@ impl Watcher {
                     .range(&from, &to, revision, limit, keys_only, self.request_timeout);
             let found = match answer {
                 Err(Failure::Final(Error::TooLarge { .. })) if limit > 1 => {
-                    limit /= 4;
-                    limit = limit.max(1);
+                    limit = (limit / 4).max(1);
                     continue;
+                }
+                Err(Failure::Final(Error::TooLarge { .. })) if !keys_only => {
+                    self.without_value(&from, &to, revision)?
                 }
                 other => other?,
             };
+            limit = (limit * 2).min(PAGE);
             if revision == 0 {
                 revision = found.revision;
             }
@@ -194,19 +213,33 @@ impl Watcher {
         }
     }
 
-    fn list(&mut self, why: Why, memory: &mut Memory<'_>) -> Result<(), Trouble> {
+    /// The next key, whose value does not even fit into a reply.
+    fn without_value(&self, from: &[u8], to: &[u8], revision: i64) -> Result<Page, Failure> {
+        let budget = self.request_timeout;
+        let mut page = self.client.range(from, to, revision, 1, true, budget)?;
+        for kv in &mut page.kvs {
+            // Stands for it: beyond the bound as well.
+            kv.value = vec![0; self.rules.max_value_bytes + 1];
+        }
+        Ok(page)
+    }
+
+    fn list(&mut self, why: Why, memory: &mut Memory<'_>) -> Result<State, Trouble> {
         let started = Instant::now();
-        let mut listing = self.hub.new_listing(Arc::clone(&self.rules));
+        memory.just_listed = true;
+        let mut listing = self.hub.new_listing();
         let pages = self.pages(memory, 0, false, |kvs| {
             listing.page(kvs);
             true
         });
-        let (revision, cluster) = pages.map_err(|failure| match failure {
-            Failure::NoSuchRevision => Trouble::Broken(failure),
-            other => Trouble::Unasked(other),
-        })?;
+        let (revision, cluster) = match pages {
+            Ok(found) => found,
+            // Its pages outlived their revision: from the start.
+            Err(Failure::NoSuchRevision) => return Ok(State::List(Why::Compacted)),
+            Err(other) => return Err(Trouble::Unasked(other)),
+        };
         if memory.stopped(Duration::ZERO) {
-            return Ok(());
+            return Ok(State::Watch);
         }
         memory.cluster = Some(cluster);
         memory.reconcile_at = Instant::now() + about(self.reconcile_interval);
@@ -215,11 +248,11 @@ impl Watcher {
         self.contact(memory);
         let (members, took) = (self.hub.len(), started.elapsed());
         log::info!("listed {members} members at revision {revision} in {took:?} ({why:?})");
-        Ok(())
+        Ok(State::Watch)
     }
 
     fn watch(&mut self, memory: &mut Memory<'_>) -> Result<State, Trouble> {
-        let start_revision = self.hub.applied() + 1;
+        let start_revision = self.hub.applied().saturating_add(1);
         let keys = &self.rules.keys;
         let period = self.stall_bound / 2;
         let quarter = self.stall_bound / 4;
@@ -244,7 +277,8 @@ impl Watcher {
         loop {
             let frame = stream.next().map_err(|failure| {
                 self.client.rotate();
-                match alive {
+                // A refused token is an answer, too.
+                match alive || matches!(failure, Failure::TokenExpired) {
                     true => Trouble::Broken(failure),
                     false => Trouble::Unasked(failure),
                 }
@@ -268,9 +302,14 @@ impl Watcher {
                         log::info!("watching again, from revision {start_revision}");
                     }
                     self.contact(memory);
+                    // It waits for a stream to end in good order, but not for ever.
+                    if Instant::now() >= memory.reconcile_at + self.stall_bound {
+                        return Ok(State::Reconcile);
+                    }
                 }
                 Some(Frame::Events(events)) => {
                     self.backoff.reset();
+                    memory.just_listed = false;
                     self.hub.events(events);
                     self.contact(memory);
                 }
@@ -287,6 +326,7 @@ impl Watcher {
                         });
                     }
                     self.backoff.reset();
+                    memory.just_listed = false;
                     self.contact(memory);
                     return Ok(match Instant::now() >= memory.reconcile_at {
                         true => State::Reconcile,

@@ -229,6 +229,7 @@ fn stats_json(stats: &Stats) -> Value {
             "cluster_changed": stats.relists.cluster_changed,
             "lost_events": stats.relists.lost_events,
             "oversized": stats.relists.oversized,
+            "unreadable": stats.relists.unreadable,
         },
         "reconnects": stats.reconnects,
         "store_losses": stats.store_losses,

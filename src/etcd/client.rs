@@ -203,8 +203,7 @@ impl Client {
         match self.shared.auth.has_credentials() {
             true => {
                 self.shared.auth.expire();
-                let reason = "the token has expired; logging in again".into();
-                Failure::Elsewhere(Error::Protocol { reason })
+                Failure::TokenExpired
             }
             false => Failure::Final(Error::CredentialsNeeded),
         }

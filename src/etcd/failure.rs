@@ -17,6 +17,10 @@ pub(crate) enum Failure {
     LeaseGone,
     /// The token is missing, expired, or older than the last change of a user: log in again.
     Unauthenticated,
+    /// A stream's token was refused; the next request logs in again.
+    TokenExpired,
+    /// etcd's quota is used up: it takes deletes and keepalives, but no puts.
+    NoSpace,
     /// `authenticate` was called, and authentication is off.
     AuthOff,
     /// This endpoint can't, another one may: no connection, no answer, no leader.
@@ -35,6 +39,10 @@ impl Failure {
             Failure::NoSuchRevision => etcd(11, "required revision is not there"),
             Failure::LeaseGone => etcd(5, "requested lease not found"),
             Failure::Unauthenticated => Error::CredentialsNeeded,
+            Failure::TokenExpired => Error::Protocol {
+                reason: "the token has expired; logging in again".into(),
+            },
+            Failure::NoSpace => etcd(8, "database space exceeded"),
             Failure::AuthOff => etcd(9, "authentication is not enabled"),
             Failure::Elsewhere(error) | Failure::Final(error) => error,
         }
@@ -60,6 +68,12 @@ pub(super) struct WireError<'a> {
     message: Cow<'a, str>,
 }
 
+#[derive(Deserialize)]
+struct Streamed<'a> {
+    #[serde(borrow)]
+    error: WireError<'a>,
+}
+
 impl WireError<'_> {
     pub fn failure(&self, request: &'static str) -> Failure {
         classify(self.code.max(self.grpc_code), &self.message, request)
@@ -82,6 +96,7 @@ pub(super) fn classify(code: u32, message: &str, request: &'static str) -> Failu
         3 if says("authentication failed") => Failure::Final(Error::WrongPassword {
             user: String::new(),
         }),
+        8 if says("space exceeded") => Failure::NoSpace,
         9 if says("authentication is not enabled") => Failure::AuthOff,
         7 => Failure::Final(Error::PermissionDenied { request }),
         16 => Failure::Unauthenticated,
@@ -98,10 +113,12 @@ pub(super) fn refusal(
     body: &[u8],
     request: &'static str,
 ) -> Failure {
-    if let Ok(error) = serde_json::from_slice::<WireError>(body) {
-        if error.code != 0 || error.grpc_code != 0 {
-            return error.failure(request);
-        }
+    let unary = serde_json::from_slice::<WireError>(body).ok();
+    // What a streaming call fails with before its first message.
+    let streamed = || Some(serde_json::from_slice::<Streamed>(body).ok()?.error);
+    let told = |error: &WireError| error.code != 0 || error.grpc_code != 0;
+    if let Some(error) = unary.filter(told).or_else(streamed).filter(told) {
+        return error.failure(request);
     }
     let text = String::from_utf8_lossy(&body[..body.len().min(300)]);
     let endpoint = Arc::clone(endpoint);
@@ -186,7 +203,7 @@ mod tests {
             (7, "etcdserver: permission denied", "PermissionDenied"),
             (14, "etcdserver: no leader", "Elsewhere"),
             (2, "etcdserver: not a primary lessor", "Elsewhere"),
-            (8, "etcdserver: mvcc: database space exceeded", "Final"),
+            (8, "etcdserver: mvcc: database space exceeded", "NoSpace"),
         ] {
             for body in [
                 format!(r#"{{"error":"{message}","message":"{message}","code":{code}}}"#),
@@ -202,6 +219,9 @@ mod tests {
                 let error: WireError = serde_json::from_str(&body).unwrap();
                 let failure = format!("{:?}", error.failure("watch"));
                 assert!(failure.contains(wanted), "{body}: {failure}");
+                let whole = format!(r#"{{"error":{body}}}"#);
+                let failure = format!("{:?}", of(&whole));
+                assert!(failure.contains(wanted), "{whole}: {failure}");
             }
         }
     }

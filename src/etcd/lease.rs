@@ -68,10 +68,15 @@ impl Client {
                 None => Ok(Duration::from_secs(reply.result.ttl.unsigned_abs())),
             })
         })?;
-        if let Err(Failure::Elsewhere(_)) = &reply {
-            // Such as "not a primary lessor": a stream's refusal comes with status 200.
-            self.rotate();
-        }
-        reply
+        // A stream's refusal can come with status 200.
+        reply.map_err(|failure| match failure {
+            Failure::Unauthenticated => self.token_refused(),
+            // Such as "not a primary lessor".
+            Failure::Elsewhere(_) => {
+                self.rotate();
+                failure
+            }
+            other => other,
+        })
     }
 }

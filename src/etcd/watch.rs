@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use ureq::BodyReader;
@@ -27,7 +27,7 @@ pub(crate) struct WatchRequest<'a> {
     pub period: Duration,
     /// Bound on connecting and on the first frame.
     pub answer: Duration,
-    /// Bound on silence; above `period`.
+    /// Bound on silence, and on what is no whole message; above `period`.
     pub silence: Duration,
 }
 
@@ -115,6 +115,8 @@ pub(crate) struct WatchStream<'a> {
     frames: Frames,
     chunk: Box<[u8]>,
     silence: Duration,
+    /// When the last message that tells something was whole.
+    told: Instant,
     /// Parts of a response whose end has not come yet, and their size on the wire.
     parts: Vec<KvEvent>,
     parts_bytes: usize,
@@ -147,6 +149,7 @@ impl Client {
             frames: Frames::new(self.shared.max_frame_bytes),
             chunk: vec![0; 64 * 1024].into(),
             silence: request.silence,
+            told: Instant::now(),
             parts: Vec::new(),
             parts_bytes: 0,
         })
@@ -167,10 +170,12 @@ impl WatchStream<'_> {
                 match read(frame, &mut self.parts)? {
                     Part::Whole(frame) => {
                         self.parts_bytes = 0;
+                        self.told = Instant::now();
                         return Ok(Some(frame));
                     }
                     Part::Nothing => continue,
                     Part::More => {
+                        self.told = Instant::now();
                         self.parts_bytes += size;
                         let limit = self.client.shared.max_frame_bytes;
                         if self.parts_bytes > limit {
@@ -185,6 +190,14 @@ impl WatchStream<'_> {
                         return Ok(None);
                     }
                 }
+            }
+            // Bytes that never come to anything are no sign of life.
+            if self.told.elapsed() > self.silence {
+                return Err(Failure::Elsewhere(Error::Timeout {
+                    endpoint: Arc::clone(&self.endpoint),
+                    limit: "stall_bound",
+                    after: self.silence,
+                }));
             }
             let count = self.fill()?;
             if count == 0 {

@@ -27,19 +27,18 @@ impl Hub {
 
     /// Who has something waiting; `None` once all is over.
     fn lagging(&self) -> Option<Vec<(u64, Sender<Event>)>> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if state.closed && state.listeners.is_empty() {
             return None;
         }
-        let waiting = state
-            .listeners
-            .iter()
-            .filter(|slot| slot.outlet.is_waiting());
-        Some(
-            waiting
-                .map(|slot| (slot.id, slot.channel.clone()))
-                .collect(),
-        )
+        let mut lagging = Vec::new();
+        for slot in &mut state.listeners {
+            slot.flushed = slot.outlet.is_waiting();
+            if slot.flushed {
+                lagging.push((slot.id, slot.channel.clone()));
+            }
+        }
+        Some(lagging)
     }
 
     fn flush(&self, id: u64) {

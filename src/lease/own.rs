@@ -16,8 +16,8 @@ struct Status {
     keepalive: Option<Instant>,
     /// Another instance is there, and the policy is to wait.
     waiting: bool,
-    /// Displaced, in conflict, or left: there is nothing more to give up.
-    ended: bool,
+    /// A key of ours may be there, to be given up when we leave.
+    at_stake: bool,
     refused: Option<Error>,
 }
 
@@ -49,6 +49,11 @@ impl Own {
     /// Whether `Registered` was told, and not taken back.
     pub fn is_told(&self) -> bool {
         self.0.lock().registered.is_some()
+    }
+
+    /// Until when we may be sure, while `Registered` stands.
+    pub(super) fn fence(&self) -> Option<Instant> {
+        self.0.lock().registered.map(|r| r.fence)
     }
 
     /// The last known incarnation and lease, for leaving.
@@ -103,11 +108,17 @@ impl Own {
     pub fn end(&self) {
         let mut status = self.0.lock();
         status.registered = None;
-        status.ended = true;
+        status.at_stake = false;
     }
 
-    pub fn is_ended(&self) -> bool {
-        self.0.lock().ended
+    /// A put of our key is about to be sent.
+    pub(super) fn stake(&self) {
+        self.0.lock().at_stake = true;
+    }
+
+    /// Whether there is anything to give up: not before the first put, nor after the end.
+    pub fn is_at_stake(&self) -> bool {
+        self.0.lock().at_stake
     }
 
     pub(super) fn waiting(&self) {

@@ -6,10 +6,18 @@ use super::Keeper;
 use super::decide::Seen;
 use crate::error::Error;
 use crate::etcd::{Client, Compare, Failure, Op};
+use crate::kv::Kv;
 use crate::member::{Document, Keyspace};
 use crate::note::Note;
 
 impl Keeper {
+    /// How long a request may take: never past the fence, where `Lost` is due.
+    fn budget(&self) -> Duration {
+        let left = |fence: Instant| fence.saturating_duration_since(Instant::now());
+        let left = self.own.fence().map(left);
+        left.map_or(self.request_timeout, |left| left.min(self.request_timeout))
+    }
+
     /// What stands at our key and, for an incarnation of ours, the note on its end.
     pub(super) fn look(&self, incarnation: Option<i64>) -> Result<Seen, Failure> {
         let key = self.keys.member(&self.name);
@@ -17,7 +25,7 @@ impl Keeper {
         let both = [Op::Get { key: &key }, Op::Get { key: &note }];
         let mut found = self
             .client
-            .txn(&[], &both, &[], self.request_timeout)?
+            .txn(&[], &both, &[], self.budget())?
             .found
             .into_iter();
         let member = found.next().flatten();
@@ -36,7 +44,8 @@ impl Keeper {
             value: &value,
             lease,
         }];
-        let reply = self.client.txn(&compare, &put, &[], self.request_timeout)?;
+        self.own.stake();
+        let reply = self.client.txn(&compare, &put, &[], self.budget())?;
         Ok(reply.succeeded.then_some(if expected == 0 {
             reply.revision
         } else {
@@ -54,7 +63,7 @@ impl Keeper {
             &self.name,
             incarnation,
             lease,
-            &Note::Replaced,
+            Some(&Note::Replaced),
             budget,
         )
         .map(drop)
@@ -70,21 +79,19 @@ fn end(
     name: &str,
     incarnation: i64,
     lease: i64,
-    why: &Note,
+    why: Option<&Note>,
     budget: Duration,
-) -> Result<Option<crate::kv::Kv>, Failure> {
+) -> Result<Option<Kv>, Failure> {
     let key = keys.member(name);
     let note = keys.note(name, incarnation);
-    let value = why.to_json();
+    let value = why.map(Note::to_json);
     let compare = [Compare::created_at(&key, incarnation)];
-    let ops = [
-        Op::Put {
-            key: &note,
-            value: &value,
-            lease,
-        },
-        Op::Delete { key: &key },
-    ];
+    let put = value.as_ref().map(|value| Op::Put {
+        key: &note,
+        value,
+        lease,
+    });
+    let ops: Vec<Op> = put.into_iter().chain([Op::Delete { key: &key }]).collect();
     let reply = client.txn(&compare, &ops, &[Op::Get { key: &key }], budget)?;
     Ok(reply.found.into_iter().next().flatten())
 }
@@ -101,22 +108,32 @@ pub(crate) fn leave(
 ) -> Result<(), Error> {
     let deadline = Instant::now() + budget;
     let (mut incarnation, mut lease) = last.unwrap_or_default();
-    // The second round is for a key of ours that is of another incarnation than known.
-    for _ in 0..2 {
+    let mut why = Some(&Note::Leave);
+    // Once is enough, unless our key is not as known, or the note can't be written.
+    for _ in 0..4 {
         let left = deadline.saturating_duration_since(Instant::now());
         let found = if incarnation == 0 {
             let key = keys.member(name);
             let reply = client.txn(&[], &[Op::Get { key: &key }], &[], left);
             reply.map(|r| r.found.into_iter().next().flatten())
         } else {
-            end(client, keys, name, incarnation, lease, &Note::Leave, left)
+            end(client, keys, name, incarnation, lease, why, left)
         };
-        let found = match found {
-            // The lease is gone, and the key with it.
-            Err(Failure::LeaseGone) => None,
-            other => other.map_err(Failure::into_error)?,
+        let kv = match found {
+            Ok(Some(kv)) => kv,
+            Ok(None) => return Ok(()),
+            // Most likely the key went with it.
+            Err(Failure::LeaseGone) => {
+                incarnation = 0;
+                continue;
+            }
+            // The key can go all the same.
+            Err(Failure::NoSpace) if why.is_some() => {
+                why = None;
+                continue;
+            }
+            Err(other) => return Err(other.into_error()),
         };
-        let Some(kv) = found else { return Ok(()) };
         let ours = Document::parse(name, &kv.value)
             .is_ok_and(|(document, _)| document.instance.as_deref() == Some(instance));
         if !ours {

@@ -12,20 +12,24 @@ use crate::note::Note;
 /// All that etcd holds in the range at one revision, read as members, notes and what is neither.
 pub(crate) struct Listing {
     rules: Arc<Rules>,
+    /// Who was there before.
+    known: BTreeSet<ByName>,
     pub(super) members: BTreeSet<ByName>,
     pub(super) notes: HashMap<(Box<str>, i64), Note>,
-    /// Names whose value is bad, with the incarnation of their key.
-    pub(super) spoilt: HashMap<Box<str>, i64>,
+    /// Names whose value is bad, with the incarnation and the lease of their key.
+    pub(super) spoilt: HashMap<Box<str>, (i64, i64)>,
     pub(super) skipped: Skipped,
     pub(super) notices: Vec<Notice>,
     bad_keys: HashSet<Box<[u8]>>,
 }
 
 impl Listing {
-    /// `skipped` is what was known to be bad before: it is not told again.
-    pub fn new(rules: Arc<Rules>, skipped: Skipped) -> Self {
+    /// `known` are never over the limit; `skipped` is what was known to be bad before: it is not
+    /// told again.
+    pub fn new(rules: Arc<Rules>, known: BTreeSet<ByName>, skipped: Skipped) -> Self {
         Listing {
             rules,
+            known,
             members: BTreeSet::new(),
             notes: HashMap::new(),
             spoilt: HashMap::new(),
@@ -60,7 +64,9 @@ impl Listing {
             .rules
             .read(name, kv, &mut self.skipped, &mut self.notices);
         match read {
-            Some(_) if self.members.len() >= self.rules.max_members => {
+            Some(_)
+                if self.members.len() >= self.rules.max_members && !self.known.contains(name) =>
+            {
                 self.skipped
                     .over_limit(name, kv.mod_revision, &mut self.notices);
             }
@@ -69,7 +75,8 @@ impl Listing {
             }
             None => {
                 if self.spoilt.len() < self.rules.max_members {
-                    self.spoilt.insert(name.into(), kv.create_revision);
+                    self.spoilt
+                        .insert(name.into(), (kv.create_revision, kv.lease));
                 }
                 self.bad_keys.insert(kv.key.as_slice().into());
             }

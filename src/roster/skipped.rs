@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 /// Keys remembered, so that each is told once and a reconcile knows it. Beyond this many, bad keys
-/// are still counted and still harmless, but no longer looked at again.
+/// are still counted, whenever met, and still harmless, but no longer told.
 const REMEMBERED: usize = 10_000;
 
 /// How often something that is not a member was passed over, since the start.
@@ -58,35 +58,23 @@ impl Skipped {
     }
 
     pub fn bad_key(&mut self, key: &[u8], revision: i64, notices: &mut Vec<Notice>) {
-        if self.remember(key, revision) {
+        let what = "the key is not servers/<type>/<id>; skipped";
+        if self.remember(key, revision, what, notices) {
             self.counts.bad_key += 1;
-            notices.push(notice(
-                key,
-                revision,
-                "the key is not servers/<type>/<id>; skipped",
-            ));
         }
     }
 
     pub fn unparsable(&mut self, key: &[u8], revision: i64, notices: &mut Vec<Notice>) {
-        if self.remember(key, revision) {
+        let what = "the value is not a server's JSON; skipped";
+        if self.remember(key, revision, what, notices) {
             self.counts.unparsable += 1;
-            notices.push(notice(
-                key,
-                revision,
-                "the value is not a server's JSON; skipped",
-            ));
         }
     }
 
     pub fn too_large(&mut self, key: &[u8], revision: i64, notices: &mut Vec<Notice>) {
-        if self.remember(key, revision) {
+        let what = "the value is beyond max_value_bytes; skipped";
+        if self.remember(key, revision, what, notices) {
             self.counts.too_large += 1;
-            notices.push(notice(
-                key,
-                revision,
-                "the value is beyond max_value_bytes; skipped",
-            ));
         }
     }
 
@@ -143,13 +131,21 @@ impl Skipped {
         self.known.retain(|key, _| seen(key));
     }
 
-    /// True for news.
-    fn remember(&mut self, key: &[u8], revision: i64) -> bool {
+    /// True for news, and for what could not be remembered: that is not told, or each listing
+    /// would tell it again.
+    fn remember(
+        &mut self,
+        key: &[u8],
+        revision: i64,
+        what: &'static str,
+        notices: &mut Vec<Notice>,
+    ) -> bool {
         if self.known.get(key) == Some(&revision) {
             return false;
         }
         if self.known.len() < REMEMBERED || self.known.contains_key(key) {
             self.known.insert(key.into(), revision);
+            notices.push(notice(key, revision, what));
         }
         true
     }

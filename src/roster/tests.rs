@@ -1,1 +1,336 @@
+//! The roster case by case; see `model_tests` for any history.
 
+use super::*;
+use crate::member::{Document, Keyspace};
+
+fn rules(max_members: usize) -> Arc<Rules> {
+    Arc::new(Rules {
+        keys: Keyspace::new("p/"),
+        filter: TypeFilter::default(),
+        max_value_bytes: 1000,
+        max_members,
+    })
+}
+
+fn kv(name: &str, life: i64, revision: i64, lease: i64) -> Kv {
+    let metadata = [("r", revision.to_string())].into_iter().collect();
+    let document = Document {
+        metadata,
+        ..Document::default()
+    };
+    Kv {
+        key: rules(1).keys.member(name),
+        value: document.to_json(name),
+        create_revision: life,
+        mod_revision: revision,
+        lease,
+    }
+}
+
+fn put(name: &str, life: i64, revision: i64) -> KvEvent {
+    KvEvent::Put(kv(name, life, revision, 7))
+}
+
+fn spoilt(mut kv: Kv) -> Kv {
+    kv.value = b"null".to_vec();
+    kv
+}
+
+fn delete(name: &str, mod_revision: i64) -> KvEvent {
+    let key = rules(1).keys.member(name);
+    KvEvent::Delete { key, mod_revision }
+}
+
+fn note(name: &str, life: i64, revision: i64, json: &str) -> KvEvent {
+    KvEvent::Put(Kv {
+        key: rules(1).keys.note(name, life),
+        value: json.into(),
+        create_revision: revision,
+        mod_revision: revision,
+        lease: 7,
+    })
+}
+
+const LEAVE: &str = r#"{"reason":"leave"}"#;
+
+/// A roster that writes down what it tells.
+struct Scribe(Roster, Vec<Notice>);
+
+impl Scribe {
+    fn new(max_members: usize) -> Self {
+        Scribe(Roster::new(rules(max_members)), Vec::new())
+    }
+
+    fn told(&mut self, out: Output) -> Vec<String> {
+        self.1.extend(out.notices);
+        let line = |e: &Event| format!("{e} r{}", e.revision().unwrap());
+        out.events.iter().map(line).collect()
+    }
+
+    fn events(&mut self, batch: Vec<KvEvent>) -> Vec<String> {
+        let mut out = Output::default();
+        self.0.events(batch, &mut out);
+        self.told(out)
+    }
+
+    fn listing(&mut self, kvs: Vec<Kv>, revision: i64) -> Vec<String> {
+        let mut listing = self.0.new_listing();
+        listing.page(kvs);
+        let mut out = Output::default();
+        self.0.listing(listing.complete(), revision, 1, &mut out);
+        self.told(out)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|m| m.name()).collect()
+    }
+}
+
+#[test]
+fn g3_a_restart_inside_one_batch_is_departure_then_addition() {
+    let mut s = Scribe::new(9);
+    assert_eq!(s.events(vec![put("a/1", 2, 2)]), ["AddMember a/1@2 r2"]);
+    assert_eq!(
+        s.events(vec![delete("a/1", 3), put("a/1", 4, 4), put("a/1", 4, 5)]),
+        [
+            "ServerDown a/1@2 (unknown) r3",
+            "AddMember a/1@4 r4",
+            "UpdateMember a/1@4 r5"
+        ]
+    );
+}
+
+/// Failure-modes row 10: etcd has lost the DELETE.
+#[test]
+fn g3_a_new_life_without_a_delete_is_still_a_pair() {
+    let mut s = Scribe::new(9);
+    s.events(vec![put("a/1", 2, 2)]);
+    assert_eq!(
+        s.events(vec![put("a/1", 5, 6)]),
+        ["ServerDown a/1@2 (replaced) r6", "AddMember a/1@5 r6"]
+    );
+}
+
+#[test]
+fn g3_a_restart_across_a_gap_is_a_pair_with_departures_first() {
+    let mut s = Scribe::new(9);
+    s.events(vec![put("b/1", 2, 2), put("c/1", 3, 3)]);
+    assert_eq!(
+        s.listing(vec![kv("a/1", 4, 4, 7), kv("b/1", 6, 8, 7)], 9),
+        [
+            "ServerDown b/1@2 (replaced) r6",
+            "ServerDown c/1@3 (missing) r9",
+            "AddMember a/1@4 r4",
+            "AddMember b/1@6 r8"
+        ]
+    );
+}
+
+#[test]
+fn g2_a_revision_that_was_applied_is_never_applied_again() {
+    let mut s = Scribe::new(9);
+    let all = vec![put("a/1", 2, 2), delete("a/1", 3), put("a/1", 4, 4)];
+    assert_eq!(s.events(all.clone()).len(), 3);
+    assert!(s.events(all.clone()).is_empty());
+    assert!(s.listing(vec![kv("a/1", 4, 4, 7)], 6).is_empty());
+    assert!(s.events(all).is_empty());
+    assert_eq!(s.0.applied(), 6);
+}
+
+#[test]
+fn g6_only_a_note_of_the_same_life_and_revision_counts() {
+    for (json, life, told) in [
+        (LEAVE, 2, "RemoveMember a/1@2 (announced) r3"),
+        (
+            r#"{"reason":"replaced"}"#,
+            2,
+            "ServerDown a/1@2 (replaced) r3",
+        ),
+        (
+            r#"{"reason":"evicted","by":["x/1","x/2"]}"#,
+            2,
+            "ServerDown a/1@2 (evicted by x/1, x/2) r3",
+        ),
+        (r#"{"reason":"bored"}"#, 2, "ServerDown a/1@2 (unknown) r3"),
+        (LEAVE, 1, "ServerDown a/1@2 (unknown) r3"),
+    ] {
+        for note_first in [true, false] {
+            let mut s = Scribe::new(9);
+            s.events(vec![put("a/1", 2, 2)]);
+            let mut txn = vec![delete("a/1", 3), note("a/1", life, 3, json)];
+            if note_first {
+                txn.reverse();
+            }
+            assert_eq!(s.events(txn), [told], "{json}");
+        }
+    }
+    let mut s = Scribe::new(9);
+    s.events(vec![put("a/1", 2, 2), note("a/1", 2, 3, LEAVE)]);
+    let told = s.events(vec![delete("a/1", 4)]);
+    assert_eq!(told, ["ServerDown a/1@2 (unknown) r4"]);
+}
+
+#[test]
+fn g6_a_note_that_still_stands_at_a_listing_gives_the_reason() {
+    let KvEvent::Put(note) = note("a/1", 2, 5, LEAVE) else {
+        unreachable!()
+    };
+    for (successor, told) in [
+        (None, vec!["RemoveMember a/1@2 (announced) r9"]),
+        (
+            Some(kv("a/1", 7, 7, 7)),
+            vec!["RemoveMember a/1@2 (announced) r7", "AddMember a/1@7 r7"],
+        ),
+    ] {
+        let mut s = Scribe::new(9);
+        s.events(vec![put("a/1", 2, 2)]);
+        let all = [note.clone()].into_iter().chain(successor).collect();
+        assert_eq!(s.listing(all, 9), told);
+    }
+}
+
+/// A key without a lease can't have run out.
+#[test]
+fn g6_without_a_note_the_last_lease_decides() {
+    for (leases, told) in [
+        ([0, 0], "RemoveMember a/1@2 (deregistered) r4"),
+        ([7, 0], "RemoveMember a/1@2 (deregistered) r4"),
+        ([0, 7], "ServerDown a/1@2 (unknown) r4"),
+    ] {
+        for bad in [false, true] {
+            let mut s = Scribe::new(9);
+            let second = kv("a/1", 2, 3, leases[1]);
+            let second = if bad { spoilt(second) } else { second };
+            s.events(vec![KvEvent::Put(kv("a/1", 2, 2, leases[0]))]);
+            s.events(vec![KvEvent::Put(second)]);
+            assert_eq!(s.events(vec![delete("a/1", 4)]), [told], "bad: {bad}");
+        }
+    }
+}
+
+#[test]
+fn g13_the_last_good_value_is_kept_and_each_bad_one_told_once() {
+    let mut s = Scribe::new(9);
+    s.events(vec![put("a/1", 2, 2)]);
+    let bad = spoilt(kv("a/1", 2, 3, 7));
+    assert!(s.events(vec![KvEvent::Put(bad.clone())]).is_empty());
+    for revision in 4..8 {
+        assert!(s.listing(vec![bad.clone()], revision).is_empty());
+        assert_eq!(s.0.matches(&[bad.clone()]), Some(1));
+    }
+    assert_eq!((s.names(), s.1.len()), (vec!["a/1"], 1));
+    assert_eq!(s.0.skipped().counts().unparsable, 1);
+    // A bad value of another life keeps nobody.
+    let other = spoilt(kv("a/1", 8, 8, 7));
+    assert_eq!(
+        s.listing(vec![other], 9),
+        ["ServerDown a/1@2 (replaced) r8"]
+    );
+}
+
+#[test]
+fn g13_memory_of_bad_keys_is_bounded_and_so_is_what_is_told() {
+    let mut s = Scribe::new(9);
+    let bad = |n: i64| spoilt(kv(&format!("a/{n}"), n, n, 0));
+    let all: Vec<Kv> = (1..=12_000).map(bad).collect();
+    for revision in 20_000..20_003 {
+        assert!(s.listing(all.clone(), revision).is_empty());
+    }
+    assert_eq!(s.1.len(), 10_000);
+    assert!(s.0.skipped().counts().unparsable >= 12_000);
+}
+
+#[test]
+fn g13_a_newcomer_beyond_max_members_pushes_nobody_out() {
+    let mut s = Scribe::new(2);
+    s.events(vec![put("b/1", 2, 2), put("c/1", 3, 3), put("a/1", 4, 4)]);
+    assert_eq!(s.names(), ["b/1", "c/1"]);
+    let kvs = || vec![kv("a/1", 4, 4, 7), kv("b/1", 2, 2, 7), kv("c/1", 3, 3, 7)];
+    assert!(s.listing(kvs(), 5).is_empty());
+    assert_eq!(s.0.matches(&kvs()), Some(2), "nothing is amiss");
+    // Nor does one whose value went bad lose its place.
+    let c = spoilt(kv("c/1", 3, 6, 7));
+    assert!(
+        s.listing(vec![kvs()[0].clone(), kvs()[1].clone(), c], 6)
+            .is_empty()
+    );
+    assert_eq!(s.names(), ["b/1", "c/1"]);
+    assert!(s.0.skipped().counts().over_limit >= 3);
+    assert_eq!(
+        s.1.iter()
+            .filter(|n| n.what.contains("max_members"))
+            .count(),
+        1
+    );
+    // With room a reconcile wants it, and the listing takes it.
+    s.events(vec![delete("c/1", 7)]);
+    assert_eq!(s.0.matches(&kvs()[..2]), None);
+    assert_eq!(s.listing(kvs()[..2].to_vec(), 7), ["AddMember a/1@4 r4"]);
+}
+
+#[test]
+fn g13_of_a_first_listing_beyond_max_members_the_first_are_taken() {
+    let mut s = Scribe::new(2);
+    let all = (1..=5).map(|n| kv(&format!("a/{n}"), n, n, 7)).collect();
+    assert_eq!(
+        s.listing(all, 9),
+        ["AddMember a/1@1 r1", "AddMember a/2@2 r2"]
+    );
+    assert_eq!(s.0.skipped().counts().over_limit, 3);
+}
+
+#[test]
+fn g13_absurd_revisions_do_no_harm() {
+    let mut s = Scribe::new(9);
+    assert!(
+        s.events(vec![put("a/1", 0, 0), put("a/1", -5, -5)])
+            .is_empty()
+    );
+    s.events(vec![put("a/1", 1, i64::MAX)]);
+    assert_eq!(s.0.applied(), i64::MAX);
+    assert_eq!(s.listing(vec![], 3), ["ServerDown a/1@1 (missing) r3"]);
+}
+
+/// Failure-modes row 10: what a reconcile has to see.
+#[test]
+fn g1_matches_sees_every_difference_and_nothing_else() {
+    let mut s = Scribe::new(9);
+    s.listing(vec![kv("a/1", 2, 2, 7), kv("b/1", 3, 4, 7)], 5);
+    let same = [kv("a/1", 2, 2, 7), kv("b/1", 3, 4, 7)];
+    assert_eq!(s.0.matches(&same), Some(2));
+    assert_eq!(s.0.matches(&same[..1]), Some(1), "a lost DELETE: too few");
+    assert_eq!(s.0.matches(&[kv("c/1", 5, 5, 7)]), None, "a lost addition");
+    assert_eq!(s.0.matches(&[kv("a/1", 2, 5, 7)]), None, "a lost update");
+    assert_eq!(s.0.matches(&[kv("a/1", 5, 5, 7)]), None, "a lost restart");
+    let mut foreign = kv("a/1", 5, 5, 7);
+    foreign.key = b"p/servers.bak".to_vec();
+    assert_eq!(s.0.matches(&[foreign]), Some(0));
+}
+
+/// Pitaya row 3.
+#[test]
+fn identity_is_type_and_id() {
+    let mut s = Scribe::new(9);
+    s.events(vec![put("x/same", 2, 2), put("y/same", 3, 3)]);
+    let told = s.events(vec![delete("y/same", 4)]);
+    assert_eq!(told, ["ServerDown y/same@3 (unknown) r4"]);
+    assert_eq!(s.names(), ["x/same"]);
+}
+
+#[test]
+fn members_of_a_type_are_not_those_of_its_neighbours() {
+    let mut s = Scribe::new(9);
+    for (n, name) in ["a/2", "a-b/1", "a0/1", "aa/1", "a/1", "b/1"]
+        .iter()
+        .enumerate()
+    {
+        s.events(vec![put(name, n as i64 + 2, n as i64 + 2)]);
+    }
+    let of = |t: &str| {
+        s.0.of_type(t)
+            .map(|m| m.name().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("a"), ["a/1", "a/2"]);
+    assert!(of("").is_empty() && of("c").is_empty());
+}

@@ -365,7 +365,8 @@ impl Etcd {
         command
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where its data is. Only to be touched while it is stopped.
+    pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 

@@ -4,7 +4,7 @@
 //! Nothing here uses the crate under test, so that a bug in it can't hide behind itself.
 
 // Every integration test is a crate of its own and uses only a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 /// Several etcd processes as one cluster.
 pub mod cluster;

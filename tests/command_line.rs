@@ -1,0 +1,183 @@
+//! The example programs, from outside: their options, how they end, and what people read.
+
+mod ledger;
+mod programs;
+mod support;
+
+use std::fs;
+use std::time::Duration;
+
+use ledger::{add, commit, delete, put};
+use programs::{SOON, end, folded, member, spawn_member, truth, view, watch};
+use support::etcd::Etcd;
+use support::process::Example;
+use support::wait::{throughout, until};
+
+#[test]
+fn g12_watch_ends_by_time_or_signal_with_the_view_as_its_last_line() {
+    let etcd = Etcd::start();
+    let gateway = etcd.gateway();
+    for n in 0..3 {
+        commit(&gateway, vec![put(&format!("a/{n}"), n), put("b/1", n)]);
+    }
+    let (member, _) = member(&etcd, "1", &["--metadata", "k=v"]);
+    let signalled = [libc::SIGINT, libc::SIGTERM].map(|signal| {
+        let watch = watch(&etcd, &[]);
+        println!(
+            "watch ended {:?} after signal {signal}",
+            end(&watch, signal)
+        );
+        watch
+    });
+    let timed = watch(&etcd, &["--for", "0.5"]);
+    assert_eq!(timed.wait_exit(SOON).code(), Some(0));
+    for watch in signalled.iter().chain([&timed]) {
+        assert_eq!(view(watch), truth(&gateway));
+        assert_eq!(folded(watch), truth(&gateway));
+    }
+    let only = watch(&etcd, &["--type", "a", "--type", "gate"]);
+    let except = watch(&etcd, &["--exclude-type", "a"]);
+    for (watch, members) in [(only, 4), (except, 2)] {
+        end(&watch, libc::SIGTERM);
+        assert_eq!(view(&watch).len(), members);
+    }
+    end(&member, libc::SIGTERM);
+}
+
+/// Row 21, from outside.
+#[test]
+fn g12_programs_end_within_2_s_of_a_signal_while_etcd_hangs() {
+    let etcd = Etcd::start();
+    let (member, _) = member(&etcd, "1", &[]);
+    let watching = watch(&etcd, &[]);
+    etcd.pause();
+    let late = spawn_member(&etcd, "2", &[]);
+    // It has no news to give; that it hears signals is seen by its thread for them.
+    until(SOON, "it has started", || {
+        fs::read_dir(format!("/proc/{}/task", late.pid())).is_ok_and(|all| all.count() >= 5)
+    });
+    for (what, program) in [
+        ("member", &member),
+        ("late member", &late),
+        ("watch", &watching),
+    ] {
+        let took = end(program, libc::SIGTERM);
+        println!("{what} ended after {took:?}");
+        assert!(took < Duration::from_secs(2), "{what}: {took:?}");
+    }
+    assert_eq!(view(&watching).len(), 1, "nobody is removed");
+    etcd.resume();
+}
+
+/// Row 23: the other two policies.
+#[test]
+fn g8_a_name_in_use_is_waited_for_or_refused() {
+    let etcd = Etcd::start();
+    let (first, _) = member(&etcd, "1", &[]);
+    let refused = spawn_member(&etcd, "1", &["--on-conflict", "fail"]);
+    assert_eq!(refused.wait_exit(SOON).code(), Some(1));
+    assert!(
+        refused
+            .errors()
+            .contains("another instance is registered as gate/1"),
+        "{}",
+        refused.errors()
+    );
+    let waits = spawn_member(&etcd, "1", &["--on-conflict", "wait"]);
+    throughout(Duration::from_millis(500), "it waits", || {
+        waits.running() && waits.lines().is_empty() && first.running()
+    });
+    end(&first, libc::SIGTERM);
+    waits.wait_line(SOON, |line| line["event"] == "Registered");
+    end(&waits, libc::SIGTERM);
+}
+
+#[test]
+fn g13_wrong_options_and_hopeless_settings_end_with_a_sentence() {
+    let etcd = Etcd::start();
+    let endpoint = etcd.endpoint();
+    let run = |name: &str, args: &[&str]| {
+        let program = Example::spawn(name, args);
+        let code = program.wait_exit(SOON).code();
+        until(SOON, "it says why", || {
+            !(program.errors() + &program.output()).is_empty()
+        });
+        (code, program.errors() + &program.output())
+    };
+    for (name, args, code, says) in [
+        ("watch", &["--help"][..], 0, "--exclude-type"),
+        ("member", &["--help"], 0, "--on-conflict"),
+        ("watch", &["--nonsense"], 2, "--nonsense"),
+        ("watch", &["--for", "soon"], 2, "soon"),
+        ("watch", &["--user", "u"], 2, "HEADCOUNT_PASSWORD"),
+        ("watch", &["--cert", "c"], 2, "--key"),
+        ("member", &["--type", "a"], 2, "--id"),
+        ("member", &["--type", "a", "--id", "b/c"], 1, "slash"),
+        (
+            "member",
+            &["--type", "a", "--id", "b", "--metadata", "c"],
+            2,
+            "KEY=VALUE",
+        ),
+        ("watch", &["--prefix", "no-slash"], 1, "prefix"),
+        (
+            "watch",
+            &["--endpoints", &endpoint.replace("http", "https")],
+            1,
+            "tls",
+        ),
+    ] {
+        let (got, said) = run(name, args);
+        assert_eq!(got, Some(code), "{name} {args:?}: {said}");
+        let says = says.to_lowercase();
+        assert!(said.to_lowercase().contains(&says), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn g13_the_password_comes_from_the_environment() {
+    let etcd = Etcd::start();
+    add(&etcd.gateway(), "gate/1");
+    etcd.gateway().auth_enable("right one");
+    let endpoint = etcd.endpoint();
+    let options = ["--json", "--endpoints", &endpoint];
+    let user = [&options[..], &["--user", "root"]].concat();
+    let password = |password| [("HEADCOUNT_PASSWORD", password)];
+    let right = Example::spawn_with("watch", &user, &password("right one"));
+    right.wait_line(SOON, |line| line["event"] == "Synced");
+    end(&right, libc::SIGTERM);
+    assert_eq!(view(&right).len(), 1);
+    let wrong = Example::spawn_with("watch", &user, &password("wrong one"));
+    let none = Example::spawn("watch", options);
+    for (program, says) in [(wrong, "refuses user"), (none, "no user is set")] {
+        assert_eq!(program.wait_exit(SOON).code(), Some(1));
+        until(SOON, "it says why", || program.errors().contains(says));
+        assert!(!program.errors().contains("wrong one"));
+    }
+}
+
+#[test]
+fn g6_lines_for_people_say_when_what_who_and_why() {
+    let etcd = Etcd::start();
+    let gateway = etcd.gateway();
+    let endpoint = etcd.endpoint();
+    let watch = Example::spawn("watch", ["--endpoints", &endpoint]);
+    let says = |what: &str| {
+        until(SOON, what, || watch.output().contains(what));
+    };
+    says("Synced");
+    commit(&gateway, vec![put("gate/1", 5), put("gate/2", 0)]);
+    commit(&gateway, vec![delete("gate/1")]);
+    says("deregistered");
+    end(&watch, libc::SIGTERM);
+    let output = watch.output();
+    let added = output.lines().find(|line| line.contains("gate/1@2"));
+    let added = added.unwrap_or_else(|| panic!("{output}"));
+    let words: Vec<&str> = added.split_whitespace().collect();
+    assert_eq!(words[0].len(), "00:00:00.000".len(), "{added}");
+    assert_eq!(
+        words[1..],
+        ["AddMember", "gate/1@2", "on", "vm", "{step=5}"]
+    );
+    assert!(output.contains("1 members at revision 3"), "{output}");
+}
