@@ -6,6 +6,7 @@ mod endpoint;
 mod failure;
 mod frames;
 mod lease;
+mod probe;
 mod range;
 mod tls;
 mod txn;

@@ -6,6 +6,7 @@ mod told;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
 use headcount::{Cluster, Error, OnConflict};
 use serde_json::Value;
 
@@ -140,11 +141,38 @@ fn wait_registers_when_the_other_has_left() {
     });
 }
 
+/// Also when the first listing is long done by then.
+#[test]
+fn wait_does_not_hold_up_start_whatever_comes_first() {
+    let etcd = Etcd::start();
+    let (_first, _own, _) = joined(&etcd);
+    let (watching, watched) = bounded::<()>(1);
+    let answer = move |request: &Request| {
+        match &*request.path {
+            "/v3/watch" => drop(watching.try_send(())),
+            // The registration looks who is there.
+            "/v3/kv/txn" => drop(watched.recv_timeout(SOON)),
+            _ => {}
+        }
+        None
+    };
+    let relay = FakeGateway::relay_unless(etcd.endpoint(), answer, |_, line| Some(line));
+    let started = Instant::now();
+    let second = member(relay.endpoint(), NAME, 30)
+        .on_conflict(OnConflict::Wait)
+        .stall_bound(Duration::from_secs(20))
+        .request_timeout(SOON)
+        .start()
+        .expect("start does not wait for that");
+    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(!second.is_registered() && second.is_synced());
+}
+
 #[test]
 fn fail_is_an_error_of_start_and_leaves_nothing() {
     let etcd = Etcd::start();
     let gateway = etcd.gateway();
-    let (first, mut own, incarnation) = joined(&etcd);
+    let (first, own, incarnation) = joined(&etcd);
     let before = (gateway.revision(), gateway.leases());
     let started = Instant::now();
     let refused = member(etcd.endpoint(), NAME, 5)
@@ -160,7 +188,6 @@ fn fail_is_an_error_of_start_and_leaves_nothing() {
     assert!(own.all("Displaced").is_empty() && own.all("Lost").is_empty());
     // And when the name is free, it is no conflict.
     first.leave().expect("told");
-    own.next(SOON, "RemoveMember gate/1@");
     let second = member(etcd.endpoint(), NAME, 5)
         .on_conflict(OnConflict::Fail)
         .start()

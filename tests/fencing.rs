@@ -116,7 +116,7 @@ fn g10_lost_is_not_held_up_by_a_request_that_hangs() {
 fn g10_healed_before_expiry_is_the_same_incarnation() {
     let mut scene = Scene::start();
     // A tenth of the TTL is the margin, and etcd takes its time on top of it.
-    let start = member(scene.proxy.endpoint(), "gate/1", 8).start();
+    let start = member(scene.proxy.endpoint(), "gate/1", 6).start();
     let cluster = start.expect("a member");
     let mut own = Told::by(&cluster);
     let first = own.next(SOON, "Registered");

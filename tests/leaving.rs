@@ -201,7 +201,7 @@ fn g12_leave_is_bounded_whatever_is_wrong() {
         ),
         (
             "refused",
-            true,
+            false,
             Box::new(|| {
                 proxy.refuse();
                 proxy.cut();
@@ -210,7 +210,7 @@ fn g12_leave_is_bounded_whatever_is_wrong() {
         ),
         (
             "paused",
-            true,
+            false,
             Box::new(|| etcd.pause()),
             Box::new(|| etcd.resume()),
         ),

@@ -58,7 +58,8 @@ fn without_token(gateway: &Gateway, name: &str) -> String {
 fn pitaya_2_values_are_byte_equal_to_gos() {
     let etcd = Etcd::start();
     let gateway = etcd.gateway();
-    let cases: [(&[(&str, &str)], bool, &str); 4] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], bool, &'a str);
+    let cases: [Case; 4] = [
         (
             &[],
             false,

@@ -113,8 +113,9 @@ fn refused(builder: Builder) -> Error {
     let started = Instant::now();
     let result = builder.start_timeout(Duration::from_secs(8)).start();
     let took = started.elapsed();
-    assert!(took < Duration::from_secs(4), "{took:?}");
-    result.expect_err("refused")
+    let error = result.expect_err("refused");
+    assert!(took < Duration::from_secs(4), "{took:?}: {error}");
+    error
 }
 
 #[track_caller]

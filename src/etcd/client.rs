@@ -1,8 +1,9 @@
 //! One request: to which endpoint, with which token, how long.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use ureq::{Agent, Body};
 use super::auth::{Auth, Credentials};
 use super::endpoint::Endpoint;
 use super::failure::{Failure, refusal, transport};
+use super::probe;
 use super::tls::TlsMaterial;
 use crate::error::Error;
 
@@ -24,6 +26,8 @@ pub(crate) struct Shared {
     pub request_timeout: Duration,
     /// Bound on a reply's, or a frame's, size in bytes.
     pub max_frame_bytes: usize,
+    /// Which endpoints have ever answered in HTTP.
+    spoke: Vec<AtomicBool>,
     auth: Auth,
     tls: Option<TlsMaterial>,
 }
@@ -38,8 +42,10 @@ impl Shared {
         tls: Option<TlsMaterial>,
     ) -> Self {
         let auth = Auth::new(credentials);
+        let spoke = endpoints.iter().map(|_| AtomicBool::new(false)).collect();
         Shared {
             endpoints,
+            spoke,
             connect_timeout,
             request_timeout,
             max_frame_bytes,
@@ -55,6 +61,7 @@ pub(crate) struct Client {
     agents: Vec<Agent>,
     /// The endpoint that worked last.
     current: AtomicUsize,
+    stopped: AtomicBool,
 }
 
 /// How a request fared at one endpoint.
@@ -87,11 +94,13 @@ impl Client {
             shared,
             agents,
             current: AtomicUsize::new(current),
+            stopped: AtomicBool::new(false),
         }
     }
 
     /// Ends what is under way, at once, and refuses what comes.
     pub fn shutdown(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
         for agent in &self.agents {
             agent.clone().shutdown();
         }
@@ -245,7 +254,13 @@ impl Client {
         let silence = (limits.setting, limits.answer);
         let mut response = request
             .send(body)
-            .map_err(|e| transport(&endpoint, e, silence, connect))?;
+            .map_err(|e| match self.is_wrong_scheme(at, &e) {
+                true => Failure::Elsewhere(Error::WrongScheme {
+                    endpoint: Arc::clone(&endpoint),
+                }),
+                false => transport(&endpoint, e, silence, connect),
+            })?;
+        shared.spoke[at].store(true, Ordering::Relaxed);
         let status = response.status().as_u16();
         log::trace!(
             "POST {endpoint}{path}: {status} after {:?}",
@@ -265,6 +280,36 @@ impl Client {
             &text.unwrap_or_default(),
             name(path),
         ))
+    }
+
+    /// Whether `error` came of plain HTTP to a TLS port, or of TLS to a plain one: etcd then hangs
+    /// up without a word. One that has ever answered has other reasons to.
+    fn is_wrong_scheme(&self, at: usize, error: &ureq::Error) -> bool {
+        use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let hung_up = matches!(error, ureq::Error::Io(e) if matches!(
+            e.kind(),
+            UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe
+        ));
+        // Or it was us who hung up.
+        let ours = self.stopped.load(Ordering::Relaxed);
+        if ours || !hung_up || self.shared.spoke[at].load(Ordering::Relaxed) {
+            return false;
+        }
+        let endpoint = &self.shared.endpoints[at];
+        let limit = self.shared.connect_timeout;
+        let timeout = NextTimeout {
+            after: limit.into(),
+            reason: ureq::Timeout::Resolve,
+            ..NextTimeout::default()
+        };
+        let fixed = fixed(endpoint);
+        let found = fixed.resolve(&fixed.address, self.agents[at].config(), timeout);
+        let address = found.ok().and_then(|found| found.first().copied());
+        let speaks = match endpoint.secure {
+            true => probe::speaks_http,
+            false => probe::speaks_tls,
+        };
+        address.is_some_and(|address| speaks(&address, limit).unwrap_or(false))
     }
 
     /// Reads a whole reply.
@@ -344,12 +389,12 @@ fn agent(shared: &Shared, endpoint: &Endpoint) -> Agent {
     }
     #[cfg(not(feature = "tls"))]
     let _ = &shared.tls;
+    Agent::with_parts(config.build(), DefaultConnector::default(), fixed(endpoint))
+}
+
+fn fixed(endpoint: &Endpoint) -> Fixed {
     let address = endpoint.url.parse().expect("was parsed before");
-    Agent::with_parts(
-        config.build(),
-        DefaultConnector::default(),
-        Fixed { address },
-    )
+    Fixed { address }
 }
 
 /// Goes to the endpoint's own address, under whatever name TLS is to check.

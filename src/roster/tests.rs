@@ -216,7 +216,7 @@ fn g13_the_last_good_value_is_kept_and_each_bad_one_told_once() {
     assert!(s.events(vec![KvEvent::Put(bad.clone())]).is_empty());
     for revision in 4..8 {
         assert!(s.listing(vec![bad.clone()], revision).is_empty());
-        assert_eq!(s.0.matches(&[bad.clone()]), Some(1));
+        assert_eq!(s.0.matches(std::slice::from_ref(&bad)), Some(1));
     }
     assert_eq!((s.names(), s.1.len()), (vec!["a/1"], 1));
     assert_eq!(s.0.skipped().counts().unparsable, 1);

@@ -3,6 +3,8 @@
 // Every integration test is a crate of its own and uses only a part of this.
 #![allow(dead_code)]
 
+pub mod script;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,8 @@ use headcount::{Builder, Cluster, Event, Member, Options};
 use serde_json::{Value, json};
 
 use crate::support::gateway::{Gateway, Kv, b64};
+use crate::support::proxy::Proxy;
+use crate::support::wait::until;
 
 /// Generous: the machine may be small and busy.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -82,6 +86,20 @@ pub fn leave(etcd: &Gateway, name: &str, note: &str) {
         { "request_put": { "key": b64(note_key), "value": b64(note) } },
         { "request_delete_range": { "key": b64(key(name)) } },
     ]}));
+}
+
+/// Makes the running observer list everything anew.
+#[track_caller]
+pub fn relist(follower: &Follower, etcd: &Gateway, proxy: &Proxy) {
+    let before = follower.cluster.stats().relists.compacted;
+    for n in 0..3 {
+        etcd.put("elsewhere", n.to_string(), 0);
+    }
+    etcd.compact(etcd.revision());
+    proxy.cut();
+    until(SOON, "a listing", || {
+        follower.cluster.stats().relists.compacted > before
+    });
 }
 
 /// A member that shows how far the telling has come.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::support::etcd::Etcd;
 use crate::support::gateway::Gateway;
 use crate::support::process::{Example, Line};
+use crate::support::wait::eventually;
 
 /// Generous: the machine may be small and busy.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -65,12 +66,19 @@ pub fn end(program: &Example, signal: i32) -> Duration {
     asked.elapsed()
 }
 
+/// The view, with which a `watch` ends; it may still be on its way when the process is gone.
+#[track_caller]
+pub fn last_line(watch: &Example) -> Value {
+    eventually(SOON, "a last line with the view", || {
+        let last = watch.lines().last()?.json();
+        (last["event"] == "View").then_some(last)
+    })
+}
+
 /// What its last line says that is there: `type/id`, with incarnation and metadata.
 #[track_caller]
 pub fn view(watch: &Example) -> BTreeMap<String, (i64, Value)> {
-    let lines = watch.lines();
-    let last = lines.last().expect("it has said something").json();
-    assert_eq!(last["event"], "View", "{last}");
+    let last = last_line(watch);
     assert!(last["stats"]["revision"].is_i64(), "{last}");
     let members = last["members"].as_array().expect("a list");
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
@@ -100,9 +108,10 @@ pub fn truth(etcd: &Gateway) -> BTreeMap<String, (i64, Value)> {
         .collect()
 }
 
-/// Adds up the lines about members, as a user of them would.
+/// Adds up the lines about members of a `watch` that has ended, as a user of them would.
 #[track_caller]
 pub fn folded(watch: &Example) -> BTreeMap<String, (i64, Value)> {
+    last_line(watch);
     let mut view = BTreeMap::new();
     for line in watch.lines() {
         let line = line.json();
