@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::builder::Builder;
@@ -226,9 +226,8 @@ impl Cluster {
     /// Replaces this process' metadata; the others get `UpdateMember`, under the same incarnation.
     /// (Servers of Pitaya's Go framework take no notice of such an update.)
     ///
-    /// Blocks until etcd has it, for `request_timeout` and a little at most. While not registered it
-    /// returns at once, and the metadata go out with the registration; so they do after an error
-    /// of etcd's.
+    /// Blocks until etcd has it, for three times `request_timeout` at most. What etcd could not be
+    /// told now, because it is away or we are not registered, goes out as soon as it can.
     ///
     /// # Errors
     /// [`Error::NotAMember`] for an observer or a displaced member, [`Error::Setting`] for a
@@ -253,15 +252,29 @@ impl Cluster {
         let sent = me
             .updates
             .send_deadline(Update { metadata, done }, deadline);
-        sent.map_err(|_| Error::Closed)?;
-        answer.recv_deadline(deadline).unwrap_or(Err(Error::Closed))
+        let late = || Error::Timeout {
+            endpoint: Arc::clone(&self.shared.endpoints[0].url),
+            limit: "request_timeout",
+            after: 3 * self.settings.request_timeout,
+        };
+        sent.map_err(|e| match e {
+            SendTimeoutError::Timeout(_) => late(),
+            SendTimeoutError::Disconnected(_) => Error::Closed,
+        })?;
+        answer.recv_deadline(deadline).unwrap_or_else(|e| {
+            Err(match e {
+                RecvTimeoutError::Timeout => late(),
+                RecvTimeoutError::Disconnected => Error::Closed,
+            })
+        })
     }
 
     /// Leaves: the others are told `RemoveMember` at once; all threads end; channels close, after
     /// what they hold has been read.
     ///
-    /// Blocks for `leave_timeout` + twice `drain_timeout` + `connect_timeout` at most; with etcd up
-    /// and listeners that keep up, for milliseconds. The second call returns at once.
+    /// Blocks for `leave_timeout` and twice `drain_timeout` at most, and for up to a few
+    /// `connect_timeout`s where a connection is just being made in vain; with etcd up and listeners
+    /// that keep up, for milliseconds. The second call returns at once.
     /// A handler may call it: its thread then ends when the handler returns.
     ///
     /// # Errors
@@ -272,15 +285,14 @@ impl Cluster {
             return Ok(());
         };
         let mut result = Ok(());
-        if let Some(keeper) = running.keeper {
-            keeper.stop();
-        }
+        let client = running.keeper.map(|keeper| keeper.stop().anew());
         if let Some(me) = self.identity.as_ref().filter(|me| me.own.is_at_stake()) {
-            let client = Client::new(Arc::clone(&self.shared));
+            let client = client.unwrap_or_else(|| Client::new(Arc::clone(&self.shared)));
             let budget = self.settings.leave_timeout;
             let last = me.own.last();
-            result = lease::leave(&client, &me.keys, &me.name, &me.instance, last, budget);
+            // G10: we stop being sure before anybody is told.
             me.own.end();
+            result = lease::leave(&client, &me.keys, &me.name, &me.instance, last, budget);
             match &result {
                 Ok(()) => log::info!("{} has left", me.name),
                 Err(error) => log::warn!("{} could not tell that it leaves: {error}", me.name),

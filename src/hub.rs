@@ -61,7 +61,8 @@ struct State {
     store_lost: bool,
     store_losses: u64,
     confirmed: Option<Instant>,
-    registered: Option<Event>,
+    /// `Registered` or `Displaced`, as it stands.
+    own: Option<Event>,
     last_error: Option<Error>,
     closed: bool,
 }
@@ -109,7 +110,7 @@ impl Hub {
             store_lost: false,
             store_losses: 0,
             confirmed: None,
-            registered: None,
+            own: None,
             last_error: None,
             closed: false,
         };
@@ -133,14 +134,16 @@ impl Hub {
         let mut state = self.state.lock();
         let mut out = Output::default();
         state.roster.events(batch, &mut out);
-        self.publish(&mut state, out);
+        self.publish(&mut state, &out);
+        drop(state);
+        report(&out);
     }
 
     pub fn listing(&self, listing: Listing, revision: i64, cluster: u64) {
         let mut state = self.state.lock();
         let mut out = Output::default();
         state.roster.listing(listing, revision, cluster, &mut out);
-        self.publish(&mut state, out);
+        self.publish(&mut state, &out);
         if !state.synced {
             state.synced = true;
             for slot in &mut state.listeners {
@@ -148,6 +151,8 @@ impl Hub {
             }
             self.tell(&mut state, &Event::Synced);
         }
+        drop(state);
+        report(&out);
     }
 
     /// An empty listing that knows what the view holds.
@@ -169,11 +174,10 @@ impl Hub {
         state.confirmed = Some(Instant::now());
         if std::mem::take(&mut state.store_lost) {
             state.last_error = None;
-            log::info!(
-                "etcd is back; the view stands at revision {}",
-                state.roster.applied()
-            );
             self.tell(&mut state, &Event::StoreRestored);
+            let revision = state.roster.applied();
+            drop(state);
+            log::info!("etcd is back; the view stands at revision {revision}");
         }
     }
 
@@ -181,9 +185,10 @@ impl Hub {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.store_lost, true) {
             state.store_losses += 1;
-            let members = state.roster.len();
-            log::warn!("etcd is out of reach, the view of {members} members is kept: {error}");
             self.tell(&mut state, &Event::StoreLost);
+            let members = state.roster.len();
+            drop(state);
+            log::warn!("etcd is out of reach, the view of {members} members is kept: {error}");
         }
     }
 
@@ -192,12 +197,19 @@ impl Hub {
     /// Something happened to our own registration.
     pub fn own_event(&self, event: Event) {
         let mut state = self.state.lock();
+        // A doubt is no standing: whoever subscribes in one is told when it is over.
+        state.own = (!matches!(event, Event::Lost)).then(|| event.clone());
+        self.tell(&mut state, &event);
+        drop(state);
         match &event {
             Event::Displaced | Event::Lost => log::warn!("own registration: {event}"),
             _ => log::info!("own registration: {event}"),
         }
-        state.registered = matches!(event, Event::Registered { .. }).then(|| event.clone());
-        self.tell(&mut state, &event);
+    }
+
+    /// Our registration waits for its turn; `start` does not.
+    pub fn waiting(&self) {
+        self.wake(&mut self.state.lock());
     }
 
     pub fn failed(&self, error: &Error) {
@@ -208,19 +220,12 @@ impl Hub {
 
     // ---- telling
 
-    fn publish(&self, state: &mut MutexGuard<'_, State>, out: Output) {
-        for notice in &out.notices {
-            log::warn!("{notice}");
-        }
+    fn publish(&self, state: &mut MutexGuard<'_, State>, out: &Output) {
         if out.events.is_empty() {
             return;
         }
         state.events += out.events.len() as u64;
         for event in &out.events {
-            match event {
-                Event::ServerDown { revision, .. } => log::warn!("{event} at revision {revision}"),
-                _ => log::debug!("{event} at revision {}", event.revision().unwrap_or(0)),
-            }
             if let (Some((name, token)), Some(member)) = (&self.own, event.member()) {
                 let ours = member.instance() == Some(token);
                 if member.name() == &**name && (event.is_departure() || !ours) {
@@ -290,8 +295,8 @@ impl Hub {
         if state.store_lost {
             slot.offer(&Event::StoreLost, own);
         }
-        if let Some(registered) = &state.registered {
-            slot.offer(registered, own);
+        if let Some(standing) = &state.own {
+            slot.offer(standing, own);
         }
         if state.synced {
             if initial {
@@ -307,7 +312,11 @@ impl Hub {
     }
 
     pub fn unsubscribe(&self, id: u64) {
-        self.state.lock().listeners.retain(|slot| slot.id != id);
+        let mut state = self.state.lock();
+        state.listeners.retain(|slot| slot.id != id);
+        // `close` may be waiting for it.
+        self.wake(&mut state);
+        drop(state);
         // The flusher may hold its channel.
         let _ = self.nudge.try_send(());
     }
@@ -322,17 +331,14 @@ impl Hub {
                 break;
             }
         }
-        for slot in state.listeners.drain(..) {
-            if slot.outlet.is_waiting() {
-                let left = slot.outlet.depth();
-                log::warn!(
-                    "listener {:?} never took its last {left} events",
-                    slot.options.name
-                );
-            }
-        }
+        let listeners = std::mem::take(&mut state.listeners);
         self.wake(&mut state);
+        drop(state);
         let _ = self.nudge.try_send(());
+        for slot in listeners.iter().filter(|slot| slot.outlet.is_waiting()) {
+            let (name, left) = (&slot.options.name, slot.outlet.depth());
+            log::warn!("listener {name:?} never took its last {left} events");
+        }
     }
 
     // ---- queries
@@ -426,6 +432,19 @@ impl Hub {
             if closed || Instant::now() >= deadline {
                 return None;
             }
+        }
+    }
+}
+
+/// For the operator. After the lock is released: a logger is user code.
+fn report(out: &Output) {
+    for notice in &out.notices {
+        log::warn!("{notice}");
+    }
+    for event in &out.events {
+        match event {
+            Event::ServerDown { revision, .. } => log::warn!("{event} at revision {revision}"),
+            _ => log::debug!("{event} at revision {}", event.revision().unwrap_or(0)),
         }
     }
 }

@@ -10,6 +10,31 @@ pub(crate) struct Kv {
     pub lease: i64,
 }
 
+/// A registration as it stands, for guarding changes of it: its incarnation, and its lease, since
+/// whoever puts over another's key (as Go servers do) leaves the incarnation as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub incarnation: i64,
+    pub lease: i64,
+}
+
+impl Standing {
+    /// Nothing stands there: etcd compares what is absent as zero.
+    pub const ABSENT: Standing = Standing {
+        incarnation: 0,
+        lease: 0,
+    };
+}
+
+impl Kv {
+    pub fn standing(&self) -> Standing {
+        Standing {
+            incarnation: self.create_revision,
+            lease: self.lease,
+        }
+    }
+}
+
 /// One change in a watch stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KvEvent {

@@ -21,6 +21,7 @@ use crate::etcd::{Client, Failure};
 use crate::event::Event;
 use crate::hub::Hub;
 use crate::jitter::{Backoff, about};
+use crate::kv::Standing;
 use crate::member::{Document, Keyspace, Metadata};
 use crate::settings::OnConflict;
 use crate::stats::{Counters, add};
@@ -208,18 +209,19 @@ impl Keeper {
         let found = self.look(None)?.member;
         let instance = self.document.instance.as_deref();
         match decide::decide(found.as_ref(), instance, held, self.on_conflict) {
-            Decision::Create => self.write(0, state, lease),
-            Decision::Adopt(incarnation) => self.write(incarnation, state, lease),
-            Decision::TakeOver {
-                incarnation,
-                lease: theirs,
-            } => {
-                log::warn!("taking {} over from incarnation {incarnation}", self.name);
-                let lease = self.lease(lease)?;
-                let on = if theirs == 0 { lease.id } else { theirs };
-                match self.end_other(incarnation, on) {
-                    // Its lease ran out meanwhile, and its key went with it.
-                    Ok(()) | Err(Failure::LeaseGone) => Ok(()),
+            Decision::Create => self.write(Standing::ABSENT, state, lease),
+            Decision::Adopt(ours) => self.write(ours, state, lease),
+            Decision::TakeOver(victim) => {
+                let life = victim.incarnation;
+                log::warn!("taking {} over from incarnation {life}", self.name);
+                let ours = self.lease(lease)?;
+                match self.end_other(victim, ours.id) {
+                    Ok(()) => Ok(()),
+                    // The victim's ran out meanwhile, and its key went with it; or it is ours.
+                    Err(Failure::LeaseGone) => {
+                        *lease = lease.filter(|_| victim.lease != 0);
+                        Ok(())
+                    }
                     Err(other) => Err(other),
                 }
             }
@@ -232,6 +234,7 @@ impl Keeper {
                 }
                 *state = State::Waiting;
                 self.own.waiting();
+                self.hub.waiting();
                 Ok(())
             }
             Decision::Conflict => {
@@ -261,11 +264,11 @@ impl Keeper {
         Ok(*lease.insert(Lease { id, ttl, sent }))
     }
 
-    /// Puts our key over `expected` (0: over nothing). If that is no longer what is there, the
-    /// next step looks again.
+    /// Puts our key over what is expected to stand there. If it stands otherwise, the next step
+    /// looks again.
     fn write(
         &mut self,
-        expected: i64,
+        expected: Standing,
         state: &mut State,
         lease: &mut Option<Lease>,
     ) -> Result<(), Failure> {
@@ -299,8 +302,12 @@ impl Keeper {
         Ok(())
     }
 
-    /// We are registered, as far as the lease reaches.
+    /// We are registered, as far as the lease reaches. After a doubt only a keepalive that succeeds
+    /// makes us sure again.
     fn tell(&self, incarnation: i64, lease: Lease) {
+        if Instant::now() >= lease.fence() {
+            return;
+        }
         if self.own.set(incarnation, lease.id, lease.fence()) {
             add(&self.counters.registrations);
             self.hub.own_event(Event::Registered {
@@ -314,11 +321,7 @@ impl Keeper {
         let held = lease.expect("who is in has a lease");
         let sent = Instant::now();
         // A try may take a third of the TTL, but not past the fence, where `Lost` is due.
-        let left = held.fence().saturating_duration_since(sent);
-        let budget = match left.is_zero() {
-            true => held.renewal(),
-            false => left.min(held.renewal()),
-        };
+        let budget = held.renewal().min(self.budget());
         match self.client.keepalive(held.id, budget) {
             Ok(ttl) => {
                 let renewed = Lease { ttl, sent, ..held };
@@ -350,14 +353,15 @@ impl Keeper {
         let seen = self.look(Some(*incarnation))?;
         let instance = self.document.instance.as_deref();
         let value = self.document.to_json(&self.name);
-        match decide::verdict(&seen, instance, *incarnation, held.id, &value) {
+        let known = Standing {
+            incarnation: *incarnation,
+            lease: held.id,
+        };
+        match decide::verdict(&seen, instance, known, &value) {
             Verdict::Ours => {
                 *verified = Some(Instant::now());
-                // After a doubt: only a keepalive that succeeded since makes us sure again.
-                if Instant::now() < held.fence() {
-                    let incarnation = *incarnation;
-                    self.tell(incarnation, held);
-                }
+                let incarnation = *incarnation;
+                self.tell(incarnation, held);
                 Ok(())
             }
             Verdict::Rewrite(found) => self.write(found, state, lease),

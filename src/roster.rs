@@ -123,9 +123,7 @@ impl Roster {
                 .iter()
                 .filter_map(|event| match event {
                     KvEvent::Put(kv) => match rules.keys.place(&kv.key) {
-                        Place::Note(name, life) => {
-                            Some((name.to_owned(), life, Note::parse(&kv.value)))
-                        }
+                        Place::Note(name, life) => Some((name.to_owned(), life, rules.note(kv))),
                         _ => None,
                     },
                     KvEvent::Delete { .. } => None,
@@ -238,15 +236,14 @@ impl Roster {
             let member = Arc::clone(old);
             // It was gone when its successor came, so that a member's revisions ascend.
             let gone = successor.unwrap_or(revision);
-            out.events
-                .push(match notes.get(&(old.name().into(), old.incarnation())) {
-                    Some(note) if !new_epoch => note.departure(member, gone),
-                    _ => Event::ServerDown {
-                        member,
-                        cause,
-                        revision: gone,
-                    },
-                });
+            out.events.push(match notes.get(old.name()) {
+                Some(note) if !new_epoch => note.departure(member, gone),
+                _ => Event::ServerDown {
+                    member,
+                    cause,
+                    revision: gone,
+                },
+            });
         }
         // Newcomers wait for room; nobody who was there is pushed out.
         let excess = next.len().saturating_sub(self.rules.max_members);

@@ -54,6 +54,8 @@ pub struct Relists {
     pub cluster_changed: u64,
     /// A reconcile found that etcd's stream had lost something.
     pub lost_events: u64,
+    /// Others write so much beside our quiet prefix that resuming had become dear for etcd.
+    pub behind: u64,
     /// A response was larger than `max_frame_bytes`.
     pub oversized: u64,
     /// The watch stream brought something that could not be understood.
@@ -86,12 +88,13 @@ pub(crate) enum Why {
     LostEvents,
     Oversized,
     Unreadable,
+    Behind,
 }
 
 /// Counters that the threads write and [`Stats`] reads.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    relists: [AtomicU64; 7],
+    relists: [AtomicU64; 8],
     pub reconnects: AtomicU64,
     pub registrations: AtomicU64,
     pub registration_losses: AtomicU64,
@@ -112,6 +115,7 @@ impl Counters {
             cluster_changed: relists(Why::ClusterChanged),
             lost_events: relists(Why::LostEvents),
             oversized: relists(Why::Oversized),
+            behind: relists(Why::Behind),
             unreadable: relists(Why::Unreadable),
         };
         stats.reconnects = get(&self.reconnects);

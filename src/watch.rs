@@ -36,6 +36,10 @@ pub(crate) struct Watcher {
     pub backoff: Backoff,
 }
 
+/// Revisions that a quiet prefix may fall behind the store. Each new stream makes etcd read all of
+/// them to find that none is for us; a listing catches up.
+const BEHIND: i64 = 10_000;
+
 /// What to do next.
 #[derive(Debug, Clone, Copy)]
 enum State {
@@ -64,6 +68,8 @@ struct Memory<'a> {
     misses: usize,
     reconcile_at: Instant,
     streams_failed: bool,
+    /// How far the store was ahead of us when the last stream was opened.
+    behind: i64,
     /// Since the last listing no stream has brought a change, or stood for its whole period.
     just_listed: bool,
 }
@@ -85,6 +91,7 @@ impl Watcher {
             misses: 0,
             reconcile_at: Instant::now() + about(self.reconcile_interval),
             streams_failed: false,
+            behind: 0,
             just_listed: false,
         };
         let mut state = State::List(Why::First);
@@ -142,11 +149,11 @@ impl Watcher {
             self.hub.lost(&error);
         }
         self.hub.failed(&error);
-        if error.is_setup() && !substitute {
+        let wait = match error.is_setup() && !substitute {
             // Haste would not help, and may lock an account.
-            return self.backoff.slowest();
-        }
-        let wait = self.backoff.next();
+            true => self.backoff.slowest(),
+            false => self.backoff.next(),
+        };
         match self.hub.store_reachable() {
             // Until etcd counts as lost, the next try has to end within the stall bound.
             true => wait.min(self.stall_bound.mul_f64(0.75).saturating_sub(silence)),
@@ -197,6 +204,10 @@ impl Watcher {
             }
             let done = !found.more || memory.stopped(Duration::ZERO);
             match found.kvs.last() {
+                Some(last) if last.key < from => {
+                    let reason = "a page begins before where it was asked to".into();
+                    return Err(Failure::Elsewhere(Error::Protocol { reason }));
+                }
                 Some(last) => {
                     from.clone_from(&last.key);
                     from.push(0);
@@ -256,15 +267,17 @@ impl Watcher {
         let keys = &self.rules.keys;
         let period = self.stall_bound / 2;
         let quarter = self.stall_bound / 4;
+        let connect = self.connect_timeout.min(quarter / 4);
         let request = WatchRequest {
             from: &keys.range_start(),
             to: &keys.range_end(),
             start_revision,
             period,
+            connect,
             // A hanging endpoint that has substitutes costs no more than a dead one.
             answer: match self.client.endpoints() {
-                1 => quarter,
-                _ => quarter.min(self.connect_timeout),
+                1 => quarter - connect,
+                _ => self.connect_timeout.min(quarter - connect),
             },
             silence: self.stall_bound.mul_f64(0.7),
         };
@@ -297,6 +310,7 @@ impl Watcher {
                         return Ok(State::List(Why::WentBack));
                     }
                     alive = true;
+                    memory.behind = revision.saturating_sub(start_revision);
                     if std::mem::take(&mut memory.streams_failed) {
                         add(&self.counters.reconnects);
                         log::info!("watching again, from revision {start_revision}");
@@ -340,6 +354,9 @@ impl Watcher {
     /// Covers what etcd itself has lost: its watches have dropped events around compactions. Reads
     /// the past, so that a change since then is still told by the stream, with its reason.
     fn reconcile(&mut self, memory: &mut Memory<'_>) -> Result<State, Trouble> {
+        if memory.behind > BEHIND {
+            return Ok(State::List(Why::Behind));
+        }
         memory.reconcile_at = Instant::now() + about(self.reconcile_interval);
         let (mut same, mut seen) = (true, 0);
         let pages = self.pages(memory, self.hub.applied(), true, |keys| {

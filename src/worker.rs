@@ -31,11 +31,13 @@ impl Worker {
         })
     }
 
-    /// Ends and joins it. Blocks for as long as name resolution and connecting may take.
-    pub fn stop(self) {
+    /// Ends and joins it: its client, of no more use but for what it knows of the endpoints. Blocks
+    /// for as long as name resolution and connecting may take.
+    pub fn stop(self) -> Arc<Client> {
         drop(self.stop);
         self.client.shutdown();
         join(self.thread);
+        self.client
     }
 }
 

@@ -273,7 +273,9 @@ fn g4_g11_g12_a_handler_that_blocks_for_ever_stops_nobody_not_even_the_end() {
     cluster.leave().expect("etcd is up");
     let took = leaving.elapsed();
     println!("left in {took:?}");
-    assert!(took < Duration::from_millis(2 * 200 + 500), "{took:?}");
+    // What `leave` says of itself: 1 s to tell, 0.5 s to connect, twice 0.2 s to drain;
+    // the rest is for a busy machine.
+    assert!(took < Duration::from_millis(2500), "{took:?}");
     let departed = Ledger::default().read_until(&seen, SOON, Event::is_departure);
     assert!(
         departed.to_string().starts_with("RemoveMember own/1"),

@@ -299,8 +299,8 @@ fn g8_a_keepalive_timeout_is_no_loss() {
 fn g8_delays_below_the_ttl_are_no_loss() {
     let etcd = Etcd::start();
     let proxy = Proxy::start(&etcd.address());
-    let scene = scene(&etcd, &proxy.endpoint(), 3);
-    proxy.delay(Duration::from_millis(300));
+    let scene = scene(&etcd, &proxy.endpoint(), 4);
+    proxy.delay(Duration::from_millis(200));
     throughout(Duration::from_secs(4), "registered", || {
         scene.cluster.is_registered()
     });

@@ -143,7 +143,10 @@ fn g9_a_dead_watch_with_a_second_way() {
     let gateway = etcd.gateway();
     let ways = [0, 1].map(|_| Proxy::start(&etcd.endpoint()));
     let builder = observer(ways.each_ref().map(Proxy::endpoint));
-    let mut follower = follow(&gateway, builder.stall_bound(ms(4000)));
+    let mut follower = follow(
+        &gateway,
+        builder.stall_bound(ms(6000)).connect_timeout(ms(1500)),
+    );
     for n in 0..2 {
         // The watch is where something arrives.
         let before = ways.each_ref().map(Proxy::bytes_down);
@@ -153,8 +156,8 @@ fn g9_a_dead_watch_with_a_second_way() {
         ways[used].black_hole();
         let since = Instant::now();
         let life = put(&gateway, "b/1", n);
-        follower.wait(ms(4000) + SLACK, &format!("AddMember b/1@{life}"));
-        assert!(since.elapsed() <= ms(4000) + SLACK, "{:?}", since.elapsed());
+        follower.wait(ms(6000) + SLACK, &format!("AddMember b/1@{life}"));
+        assert!(since.elapsed() <= ms(6000) + SLACK, "{:?}", since.elapsed());
         delete(&gateway, "b/1");
         ways[used].pass();
         follower.settle(&gateway);

@@ -17,7 +17,7 @@ use crate::roster::{Rules, TypeFilter};
 use crate::settings::Settings;
 use crate::stats::Counters;
 use crate::watch::Watcher;
-use crate::worker::{Worker, spawn};
+use crate::worker::{Worker, join, spawn};
 
 impl Cluster {
     pub(crate) fn start(settings: Settings) -> Result<Cluster, Error> {
@@ -91,7 +91,14 @@ impl Cluster {
             backoff,
         };
         let watcher = Worker::spawn("headcount-watch", client, move |stop| watcher.run(&stop));
-        let watcher = watcher.inspect_err(|_| hub.close(Instant::now()))?;
+        let watcher = match watcher {
+            Ok(watcher) => watcher,
+            Err(error) => {
+                hub.close(Instant::now());
+                join(flusher);
+                return Err(error);
+            }
+        };
         let running = Mutex::new(Some(Running {
             watcher,
             keeper: None,

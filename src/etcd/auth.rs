@@ -80,7 +80,10 @@ impl Auth {
 
     /// etcd refused `used`. Whoever asks next logs in, unless somebody has meanwhile.
     pub fn refused(&self, used: Option<&Arc<str>>) {
-        let mut state = self.state.lock();
+        let Some(mut state) = self.state.try_lock() else {
+            // Somebody is logging in: there is a newer one in a moment.
+            return;
+        };
         let current = match (&*state, used) {
             (State::Token(token), Some(used)) => Arc::ptr_eq(token, used),
             (State::Off, None) => true,
@@ -93,7 +96,9 @@ impl Auth {
 
     /// A stream found the token out of date; which one it was sent with is long forgotten.
     pub fn expire(&self) {
-        *self.state.lock() = State::Fresh;
+        if let Some(mut state) = self.state.try_lock() {
+            *state = State::Fresh;
+        }
     }
 
     pub fn has_credentials(&self) -> bool {

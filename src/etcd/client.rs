@@ -73,7 +73,9 @@ pub(super) struct Answer {
 /// Time-outs of one try.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
-    /// Until the first byte of the answer, connecting included.
+    /// For resolving the name, and again for connecting.
+    pub connect: Duration,
+    /// For sending the request, and again until the answer's first byte.
     pub answer: Duration,
     /// For everything; `None` for a stream.
     pub total: Option<Duration>,
@@ -83,6 +85,20 @@ pub(super) struct Limits {
     pub period: Option<Duration>,
     /// The setting that bounds `answer`, for the error.
     pub setting: &'static str,
+}
+
+impl Limits {
+    /// What is left of them.
+    fn after(&self, spent: Duration) -> Limits {
+        // Zero is no time-out that a socket takes.
+        let left = |limit: Duration| limit.saturating_sub(spent).max(Duration::from_millis(1));
+        Limits {
+            connect: left(self.connect),
+            answer: left(self.answer),
+            total: self.total.map(left),
+            ..*self
+        }
+    }
 }
 
 impl Client {
@@ -106,6 +122,15 @@ impl Client {
         }
     }
 
+    /// Fresh connections, beginning with the endpoint that worked last.
+    pub fn anew(&self) -> Self {
+        let client = Client::new(Arc::clone(&self.shared));
+        client
+            .current
+            .store(self.current.load(Ordering::Relaxed), Ordering::Relaxed);
+        client
+    }
+
     /// How many endpoints there are to try.
     pub fn endpoints(&self) -> usize {
         self.agents.len()
@@ -123,7 +148,8 @@ impl Client {
     }
 
     /// One request and its reply, within `budget` altogether. Endpoints that can't answer are
-    /// passed by; each but the last one tried costs no more than `connect_timeout`.
+    /// passed by; each but the last one tried costs no more than `connect_timeout`, nor than its
+    /// share of what is left.
     pub(super) fn call<T>(
         &self,
         path: &'static str,
@@ -142,12 +168,16 @@ impl Client {
             if left.is_zero() {
                 break;
             }
-            let last = attempt + 1 >= count;
-            let (answer, setting) = match last {
-                true => (left, "request_timeout"),
-                false => (left.min(self.shared.connect_timeout), "connect_timeout"),
+            let untried = count.saturating_sub(attempt).max(1) as u32;
+            let (answer, setting) = match untried {
+                1 => (left, "request_timeout"),
+                _ => (
+                    self.shared.connect_timeout.min(left / untried),
+                    "connect_timeout",
+                ),
             };
             let limits = Limits {
+                connect: self.shared.connect_timeout.min(answer),
                 answer,
                 total: Some(left),
                 read: None,
@@ -182,29 +212,37 @@ impl Client {
         })))
     }
 
-    /// One try at the current endpoint, logging in once where etcd asks for it.
+    /// One try at the current endpoint, logging in once more where etcd asks for it; all within
+    /// `limits`.
     pub(super) fn ask(
         &self,
         path: &'static str,
         body: &[u8],
         limits: Limits,
     ) -> Result<Answer, Failure> {
-        for renewed in [false, true] {
-            let token = self
-                .shared
-                .auth
-                .token(limits.answer, |c| self.login(c, limits))?;
-            match self.post(path, body, token.as_deref(), limits) {
-                Err(Failure::Unauthenticated) => {
-                    if renewed || !self.shared.auth.has_credentials() {
-                        return Err(Failure::Final(Error::CredentialsNeeded));
-                    }
-                    self.shared.auth.refused(token.as_ref());
-                }
-                other => return other,
+        let auth = &self.shared.auth;
+        let started = Instant::now();
+        let left = || limits.after(started.elapsed());
+        let once = || {
+            let limits = left();
+            let token = auth.token(limits.answer, |who| self.login(who, limits))?;
+            let answer = self.post(path, body, token.as_deref(), left());
+            if let Err(Failure::Unauthenticated) = &answer {
+                auth.refused(token.as_ref());
             }
+            answer
+        };
+        match once() {
+            Err(Failure::Unauthenticated) if auth.has_credentials() => match once() {
+                Err(Failure::Unauthenticated) => {
+                    let reason = "etcd refuses a token that it has just given".into();
+                    Err(Failure::Elsewhere(Error::Protocol { reason }))
+                }
+                other => other,
+            },
+            Err(Failure::Unauthenticated) => Err(Failure::Final(Error::CredentialsNeeded)),
+            other => other,
         }
-        unreachable!("the second round returns")
     }
 
     /// The stream says that our token is no good (any more).
@@ -228,7 +266,7 @@ impl Client {
         let at = self.current.load(Ordering::Relaxed);
         let shared = &self.shared;
         let endpoint = Arc::clone(&shared.endpoints[at].url);
-        let connect = shared.connect_timeout;
+        let connect = limits.connect;
         let started = Instant::now();
         let mut request = self.agents[at]
             .post(url(shared, at, path))

@@ -16,6 +16,10 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// Reads a URL; without a scheme it is `http`, or `https` where TLS is set up.
     pub fn parse(text: &str, tls: bool) -> Result<Endpoint, String> {
+        // First of all: no other refusal may quote it.
+        if text.contains('@') {
+            return Err("a user and password belong into `credentials`, not into the URL".into());
+        }
         let given = match text.contains("://") {
             true => text.to_owned(),
             false => format!("{}://{text}", if tls { "https" } else { "http" }),
@@ -38,9 +42,6 @@ impl Endpoint {
         let authority = uri
             .authority()
             .ok_or_else(|| format!("{text:?} names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err("a user and password belong into `credentials`, not into the URL".into());
-        }
         if authority.host().is_empty() {
             return Err(format!("{text:?} names no host"));
         }
@@ -96,7 +97,16 @@ mod tests {
         ] {
             assert!(url(bad, false).is_err(), "{bad:?}");
         }
-        let refused = url("http://root:secret@a:1", false).unwrap_err();
-        assert!(!refused.contains("secret"), "{refused}");
+        for leak in [
+            "http://root:secret@a:1",
+            "ftp://root:secret@a",
+            "root:se cret@a/x",
+        ] {
+            let refused = url(leak, false).unwrap_err();
+            assert!(
+                refused.contains("credentials") && !refused.contains("cret@"),
+                "{refused}"
+            );
+        }
     }
 }

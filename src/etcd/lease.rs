@@ -40,6 +40,11 @@ struct Streamed<'a> {
     error: Option<super::failure::WireError<'a>>,
 }
 
+/// A TTL; a nonsensical one counts as a year, so that clocks can add it.
+fn seconds(ttl: i64) -> Duration {
+    Duration::from_secs(ttl.unsigned_abs().min(365 * 24 * 3600))
+}
+
 impl Client {
     /// A new lease: its id and the TTL that etcd really gave (at least 2 s, whatever was asked).
     pub fn grant(&self, ttl: Duration, budget: Duration) -> Result<(i64, Duration), Failure> {
@@ -54,7 +59,7 @@ impl Client {
             let reason = "a lease without id or TTL was granted".into();
             return Err(Failure::Elsewhere(crate::Error::Protocol { reason }));
         }
-        Ok((reply.id, Duration::from_secs(reply.ttl.unsigned_abs())))
+        Ok((reply.id, seconds(reply.ttl)))
     }
 
     /// Renews a lease. [`Failure::LeaseGone`]: etcd does not know it (it says so by leaving the
@@ -65,7 +70,7 @@ impl Client {
             Ok(match reply.error {
                 Some(error) => Err(error.failure("keepalive")),
                 None if reply.result.ttl <= 0 => Err(Failure::LeaseGone),
-                None => Ok(Duration::from_secs(reply.result.ttl.unsigned_abs())),
+                None => Ok(seconds(reply.result.ttl)),
             })
         })?;
         // A stream's refusal can come with status 200.

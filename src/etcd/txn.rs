@@ -7,27 +7,39 @@ use serde::{Deserialize, Serialize};
 use super::client::Client;
 use super::failure::Failure;
 use super::wire::{self, Header, WireKv, number};
-use crate::kv::Kv;
+use crate::kv::{Kv, Standing};
 
 /// A condition on one key.
 #[derive(Serialize)]
 pub(crate) struct Compare<'a> {
     #[serde(serialize_with = "wire::as_base64")]
     key: &'a [u8],
-    target: &'static str,
     result: &'static str,
-    create_revision: i64,
+    #[serde(flatten)]
+    target: Target,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "target", rename_all = "UPPERCASE")]
+enum Target {
+    Create { create_revision: i64 },
+    Lease { lease: i64 },
 }
 
 impl<'a> Compare<'a> {
-    /// The key is of this incarnation; 0: it is absent.
-    pub fn created_at(key: &'a [u8], create_revision: i64) -> Self {
-        Compare {
+    /// The key stands so.
+    pub fn stands(key: &'a [u8], as_known: Standing) -> [Self; 2] {
+        let equal = |target| Compare {
             key,
-            target: "CREATE",
             result: "EQUAL",
-            create_revision,
-        }
+            target,
+        };
+        let create_revision = as_known.incarnation;
+        let lease = as_known.lease;
+        [
+            equal(Target::Create { create_revision }),
+            equal(Target::Lease { lease }),
+        ]
     }
 }
 

@@ -25,7 +25,9 @@ pub(crate) struct WatchRequest<'a> {
     /// etcd ends the stream after this long; it is then opened anew on the same connection. So a
     /// stream that stays silent for longer is dead, and a revoked permission stops delivering.
     pub period: Duration,
-    /// Bound on connecting and on the first frame.
+    /// Bound on connecting.
+    pub connect: Duration,
+    /// Bound on the wait for an answer then.
     pub answer: Duration,
     /// Bound on silence, and on what is no whole message; above `period`.
     pub silence: Duration,
@@ -135,6 +137,7 @@ impl Client {
         })
         .expect("requests are plain data");
         let limits = Limits {
+            connect: request.connect,
             answer: request.answer,
             total: None,
             read: Some(request.silence),
@@ -239,6 +242,12 @@ fn read(frame: WireFrame, parts: &mut Vec<KvEvent>) -> Result<Part, Failure> {
         return match error.failure("watch") {
             Failure::Unauthenticated => Ok(Part::BadToken),
             Failure::Elsewhere(Error::Etcd { code: 4, .. }) => Ok(Part::Ended),
+            // 3.4 gives it now and then as an unknown error.
+            Failure::Elsewhere(Error::Etcd { code: 2, message })
+                if message == "context deadline exceeded" =>
+            {
+                Ok(Part::Ended)
+            }
             failure => Err(failure),
         };
     }
@@ -310,6 +319,19 @@ mod tests {
             error,
             Error::PermissionDenied { request: "watch" }
         ));
+    }
+
+    #[test]
+    fn the_end_of_the_period_in_every_wording() {
+        for code in [r#""grpc_code":4"#, r#""grpc_code":2"#, r#""code":4"#] {
+            let json = format!(r#"{{"error":{{{code},"message":"context deadline exceeded"}}}}"#);
+            assert!(
+                matches!(one(&json, &mut Vec::new()), Ok(Part::Ended)),
+                "{json}"
+            );
+        }
+        let other = r#"{"error":{"grpc_code":2,"message":"etcdserver: stopped"}}"#;
+        assert!(one(other, &mut Vec::new()).is_err());
     }
 
     #[test]

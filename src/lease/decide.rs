@@ -1,6 +1,6 @@
 //! What to do about what stands at our key. Pure.
 
-use crate::kv::Kv;
+use crate::kv::{Kv, Standing};
 use crate::member::Document;
 use crate::note::Note;
 use crate::settings::OnConflict;
@@ -19,9 +19,9 @@ pub(super) enum Decision {
     /// Nothing there: put our key.
     Create,
     /// Ours, from a put whose answer never came: put over it.
-    Adopt(i64),
+    Adopt(Standing),
     /// Another's: end its registration first, with a note on its lease.
-    TakeOver { incarnation: i64, lease: i64 },
+    TakeOver(Standing),
     /// Another's: wait for it to go.
     Wait,
     /// Another's: give up.
@@ -40,13 +40,10 @@ pub(super) fn decide(
 ) -> Decision {
     match found {
         None => Decision::Create,
-        Some(kv) if is_ours(kv, instance) => Decision::Adopt(kv.create_revision),
+        Some(kv) if is_ours(kv, instance) => Decision::Adopt(kv.standing()),
         Some(_) if held => Decision::Displaced,
         Some(kv) => match policy {
-            OnConflict::TakeOver => Decision::TakeOver {
-                incarnation: kv.create_revision,
-                lease: kv.lease,
-            },
+            OnConflict::TakeOver => Decision::TakeOver(kv.standing()),
             OnConflict::Wait => Decision::Wait,
             OnConflict::Fail => Decision::Conflict,
         },
@@ -57,8 +54,8 @@ pub(super) fn decide(
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Ours,
-    /// Ours, but on another lease or of another incarnation than we think: put over this one.
-    Rewrite(i64),
+    /// Ours, but not as it should be: put over it as it stands.
+    Rewrite(Standing),
     Gone,
     Displaced,
 }
@@ -66,22 +63,25 @@ pub(super) enum Verdict {
 pub(super) fn verdict(
     seen: &Seen,
     instance: Option<&str>,
-    incarnation: i64,
-    lease: i64,
+    known: Standing,
     value: &[u8],
 ) -> Verdict {
     match (&seen.member, &seen.note) {
-        (Some(kv), _) if !is_ours(kv, instance) => Verdict::Displaced,
-        (Some(kv), _)
-            if kv.create_revision == incarnation && kv.lease == lease && kv.value == value =>
-        {
-            Verdict::Ours
+        (Some(kv), _) if kv.standing() == known && kv.value == value => Verdict::Ours,
+        (Some(kv), _) if is_ours(kv, instance) => Verdict::Rewrite(kv.standing()),
+        // Nobody's: some hand has spoilt our value.
+        (Some(kv), _) if kv.create_revision == known.incarnation && !is_server(kv) => {
+            Verdict::Rewrite(kv.standing())
         }
-        (Some(kv), _) => Verdict::Rewrite(kv.create_revision),
+        (Some(_), _) => Verdict::Displaced,
         // Between the two transactions of a take-over.
         (None, Some(Note::Replaced)) => Verdict::Displaced,
         (None, _) => Verdict::Gone,
     }
+}
+
+fn is_server(kv: &Kv) -> bool {
+    Document::parse("?/?", &kv.value).is_ok()
 }
 
 fn is_ours(kv: &Kv, instance: Option<&str>) -> bool {
@@ -109,6 +109,10 @@ mod tests {
         }
     }
 
+    fn standing(incarnation: i64, lease: i64) -> Standing {
+        Standing { incarnation, lease }
+    }
+
     #[test]
     fn who_may_register() {
         let all = [OnConflict::TakeOver, OnConflict::Wait, OnConflict::Fail];
@@ -117,7 +121,7 @@ mod tests {
             for held in [false, true] {
                 let decide = |found| decide(found, Some("me"), held, policy);
                 assert_eq!(decide(None), Decision::Create);
-                assert_eq!(decide(Some(&ours)), Decision::Adopt(5));
+                assert_eq!(decide(Some(&ours)), Decision::Adopt(standing(5, 1)));
             }
             // Whoever was taken over does not fight back.
             assert_eq!(
@@ -126,7 +130,7 @@ mod tests {
             );
         }
         let fresh = |found, policy| decide(Some(found), Some("me"), false, policy);
-        let over = |incarnation, lease| Decision::TakeOver { incarnation, lease };
+        let over = |incarnation, lease| Decision::TakeOver(standing(incarnation, lease));
         assert_eq!(fresh(&theirs, OnConflict::TakeOver), over(6, 2));
         assert_eq!(fresh(&gos, OnConflict::TakeOver), over(7, 3));
         assert_eq!(fresh(&theirs, OnConflict::Wait), Decision::Wait);
@@ -137,10 +141,17 @@ mod tests {
     fn how_we_fare() {
         let ours = kv(Some("me"), 5, 1);
         let value = ours.value.clone();
-        let see = |member, note| verdict(&Seen { member, note }, Some("me"), 5, 1, &value);
+        let see =
+            |member, note| verdict(&Seen { member, note }, Some("me"), standing(5, 1), &value);
         assert_eq!(see(Some(ours), None), Verdict::Ours);
-        assert_eq!(see(Some(kv(Some("me"), 5, 0)), None), Verdict::Rewrite(5));
-        assert_eq!(see(Some(kv(Some("me"), 8, 1)), None), Verdict::Rewrite(8));
+        assert_eq!(
+            see(Some(kv(Some("me"), 5, 0)), None),
+            Verdict::Rewrite(standing(5, 0))
+        );
+        assert_eq!(
+            see(Some(kv(Some("me"), 8, 1)), None),
+            Verdict::Rewrite(standing(8, 1))
+        );
         assert_eq!(see(Some(kv(Some("you"), 8, 2)), None), Verdict::Displaced);
         assert_eq!(see(Some(kv(None, 5, 2)), None), Verdict::Displaced);
         assert_eq!(see(None, None), Verdict::Gone);
@@ -150,6 +161,10 @@ mod tests {
             value: b"null".to_vec(),
             ..kv(Some("me"), 5, 1)
         };
-        assert_eq!(see(Some(spoilt), None), Verdict::Displaced);
+        assert_eq!(
+            see(Some(spoilt), None),
+            Verdict::Rewrite(standing(5, 1)),
+            "by some hand, not by another instance"
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::error::Error;
+use crate::kv::Standing;
 
 /// Shared by the registration thread, which writes, and the handle, which reads.
 #[derive(Default)]
@@ -56,12 +57,16 @@ impl Own {
         self.0.lock().registered.map(|r| r.fence)
     }
 
-    /// The last known incarnation and lease, for leaving.
-    pub fn last(&self) -> Option<(i64, i64)> {
-        self.0.lock().registered.map(|r| (r.incarnation, r.lease))
+    /// Our key as known last, for leaving.
+    pub fn last(&self) -> Option<Standing> {
+        let registered = self.0.lock().registered;
+        registered.map(|r| Standing {
+            incarnation: r.incarnation,
+            lease: r.lease,
+        })
     }
 
-    /// When the last successful keepalive (or grant) was sent.
+    /// When the last successful keepalive was sent.
     pub fn keepalive(&self) -> Option<Instant> {
         self.0.lock().keepalive
     }

@@ -6,13 +6,13 @@ use super::Keeper;
 use super::decide::Seen;
 use crate::error::Error;
 use crate::etcd::{Client, Compare, Failure, Op};
-use crate::kv::Kv;
+use crate::kv::{Kv, Standing};
 use crate::member::{Document, Keyspace};
 use crate::note::Note;
 
 impl Keeper {
     /// How long a request may take: never past the fence, where `Lost` is due.
-    fn budget(&self) -> Duration {
+    pub(super) fn budget(&self) -> Duration {
         let left = |fence: Instant| fence.saturating_duration_since(Instant::now());
         let left = self.own.fence().map(left);
         left.map_or(self.request_timeout, |left| left.min(self.request_timeout))
@@ -33,12 +33,12 @@ impl Keeper {
         Ok(Seen { member, note })
     }
 
-    /// Puts our value if our key is of this incarnation (0: absent): the incarnation it now has,
-    /// or `None` if it was otherwise.
-    pub(super) fn put(&self, expected: i64, lease: i64) -> Result<Option<i64>, Failure> {
+    /// Puts our value if our key stands as expected: the incarnation it now has, or `None` if it
+    /// stood otherwise.
+    pub(super) fn put(&self, expected: Standing, lease: i64) -> Result<Option<i64>, Failure> {
         let key = self.keys.member(&self.name);
         let value = self.document.to_json(&self.name);
-        let compare = [Compare::created_at(&key, expected)];
+        let compare = Compare::stands(&key, expected);
         let put = [Op::Put {
             key: &key,
             value: &value,
@@ -46,90 +46,87 @@ impl Keeper {
         }];
         self.own.stake();
         let reply = self.client.txn(&compare, &put, &[], self.budget())?;
-        Ok(reply.succeeded.then_some(if expected == 0 {
-            reply.revision
-        } else {
-            expected
-        }))
+        let incarnation = match expected.incarnation {
+            0 => reply.revision,
+            kept => kept,
+        };
+        Ok(reply.succeeded.then_some(incarnation))
     }
 
     /// Ends another instance's registration: its note and the end of its key in one revision. Our
     /// own key comes in a second one, since Go peers must see a DELETE before the PUT.
-    pub(super) fn end_other(&self, incarnation: i64, lease: i64) -> Result<(), Failure> {
+    /// The note hangs on the victim's lease or, where it has none, on `ours`.
+    pub(super) fn end_other(&self, victim: Standing, ours: i64) -> Result<(), Failure> {
+        let on = match victim.lease {
+            0 => ours,
+            theirs => theirs,
+        };
+        let note = Some((&Note::Replaced, on));
         let budget = self.request_timeout;
-        end(
-            &self.client,
-            &self.keys,
-            &self.name,
-            incarnation,
-            lease,
-            Some(&Note::Replaced),
-            budget,
-        )
-        .map(drop)
+        end(&self.client, &self.keys, &self.name, victim, note, budget).map(drop)
     }
 }
 
-/// Deletes a member's key, if it is still of this incarnation, and says why in the same
-/// transaction. The note hangs on the member's lease, which is left to run out: so that whoever
-/// comes back within a TTL still finds the reason.
+/// Deletes a member's key, if it still stands so, and says why in the same transaction, by a note on
+/// the given lease. That lease is left to run out, so that whoever comes back within a TTL still
+/// finds the reason. The answer is what stands there otherwise.
 fn end(
     client: &Client,
     keys: &Keyspace,
     name: &str,
-    incarnation: i64,
-    lease: i64,
-    why: Option<&Note>,
+    as_known: Standing,
+    why: Option<(&Note, i64)>,
     budget: Duration,
 ) -> Result<Option<Kv>, Failure> {
     let key = keys.member(name);
-    let note = keys.note(name, incarnation);
-    let value = why.map(Note::to_json);
-    let compare = [Compare::created_at(&key, incarnation)];
-    let put = value.as_ref().map(|value| Op::Put {
+    let note = keys.note(name, as_known.incarnation);
+    let value = why.map(|(note, lease)| (note.to_json(), lease));
+    let compare = Compare::stands(&key, as_known);
+    let put = value.as_ref().map(|(value, lease)| Op::Put {
         key: &note,
         value,
-        lease,
+        lease: *lease,
     });
     let ops: Vec<Op> = put.into_iter().chain([Op::Delete { key: &key }]).collect();
     let reply = client.txn(&compare, &ops, &[Op::Get { key: &key }], budget)?;
     Ok(reply.found.into_iter().next().flatten())
 }
 
-/// Leaves, within `budget`: peers that watch see the reason with the DELETE. `last` is the
-/// incarnation and lease known last; a registration whose answer never came is found by its token.
+/// Leaves, within `budget`: peers that watch see the reason with the DELETE. `last` is our key as
+/// known last; a registration whose answer never came is found by its token.
 pub(crate) fn leave(
     client: &Client,
     keys: &Keyspace,
     name: &str,
     instance: &str,
-    last: Option<(i64, i64)>,
+    last: Option<Standing>,
     budget: Duration,
 ) -> Result<(), Error> {
     let deadline = Instant::now() + budget;
-    let (mut incarnation, mut lease) = last.unwrap_or_default();
-    let mut why = Some(&Note::Leave);
+    let mut known = last.unwrap_or(Standing::ABSENT);
+    let mut noted = true;
     // Once is enough, unless our key is not as known, or the note can't be written.
     for _ in 0..4 {
         let left = deadline.saturating_duration_since(Instant::now());
-        let found = if incarnation == 0 {
+        let found = if known == Standing::ABSENT {
             let key = keys.member(name);
             let reply = client.txn(&[], &[Op::Get { key: &key }], &[], left);
             reply.map(|r| r.found.into_iter().next().flatten())
         } else {
-            end(client, keys, name, incarnation, lease, why, left)
+            let why = noted.then_some((&Note::Leave, known.lease));
+            end(client, keys, name, known, why, left)
         };
         let kv = match found {
             Ok(Some(kv)) => kv,
             Ok(None) => return Ok(()),
             // Most likely the key went with it.
             Err(Failure::LeaseGone) => {
-                incarnation = 0;
+                known = Standing::ABSENT;
                 continue;
             }
             // The key can go all the same.
-            Err(Failure::NoSpace) if why.is_some() => {
-                why = None;
+            Err(Failure::NoSpace) if noted => {
+                noted = false;
                 continue;
             }
             Err(other) => return Err(other.into_error()),
@@ -139,7 +136,7 @@ pub(crate) fn leave(
         if !ours {
             return Ok(());
         }
-        (incarnation, lease) = (kv.create_revision, kv.lease);
+        known = kv.standing();
     }
     Ok(())
 }

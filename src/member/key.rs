@@ -78,10 +78,13 @@ impl Keyspace {
     }
 }
 
-/// `type/id`, both non-empty and without a further slash.
+/// `type/id`, both non-empty, without a further slash, and fit for a line of a log.
 fn is_name(name: &str) -> bool {
     match name.split_once('/') {
-        Some((kind, id)) => !kind.is_empty() && !id.is_empty() && !id.contains('/'),
+        Some((kind, id)) => {
+            let plain = !name.chars().any(char::is_control);
+            plain && !kind.is_empty() && !id.is_empty() && !id.contains('/')
+        }
         None => false,
     }
 }
@@ -98,6 +101,7 @@ mod tests {
             (b"pitaya/servers/gate/", Place::BadMember),
             (b"pitaya/servers//1", Place::BadMember),
             (b"pitaya/servers/gate", Place::BadMember),
+            (b"pitaya/servers/gate/a\nb", Place::BadMember),
             (b"pitaya/servers/gate/1/x", Place::BadMember),
             (b"pitaya/servers/gate/\xff", Place::BadMember),
             (b"pitaya/servers2/gate/1", Place::Foreign),

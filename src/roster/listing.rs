@@ -15,7 +15,8 @@ pub(crate) struct Listing {
     /// Who was there before.
     known: BTreeSet<ByName>,
     pub(super) members: BTreeSet<ByName>,
-    pub(super) notes: HashMap<(Box<str>, i64), Note>,
+    /// Why members that were known went, by name.
+    pub(super) notes: HashMap<Box<str>, Note>,
     /// Names whose value is bad, with the incarnation and the lease of their key.
     pub(super) spoilt: HashMap<Box<str>, (i64, i64)>,
     pub(super) skipped: Skipped,
@@ -44,10 +45,9 @@ impl Listing {
         for kv in kvs {
             match rules.keys.place(&kv.key) {
                 Place::Member(name) if rules.filter.admits(name) => self.member(name, &kv),
-                // A note per member and one more for each recent incarnation is plenty.
-                Place::Note(name, life) if self.notes.len() < rules.max_members => {
-                    self.notes
-                        .insert((name.into(), life), Note::parse(&kv.value));
+                // Only of whom we knew could it explain the end.
+                Place::Note(name, life) if self.knows(name, life) => {
+                    self.notes.insert(name.into(), rules.note(&kv));
                 }
                 Place::BadMember => {
                     self.skipped
@@ -57,6 +57,11 @@ impl Listing {
                 _ => {}
             }
         }
+    }
+
+    fn knows(&self, name: &str, life: i64) -> bool {
+        let known = self.known.get(name);
+        known.is_some_and(|m| m.0.incarnation() == life)
     }
 
     fn member(&mut self, name: &str, kv: &Kv) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::skipped::{Notice, Skipped};
 use crate::kv::Kv;
 use crate::member::{Document, Keyspace, Member};
+use crate::note::Note;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
@@ -39,6 +40,16 @@ impl Rules {
         Some(Arc::new(Member::new(
             name, document, life, revision, kv.lease,
         )))
+    }
+}
+
+impl Rules {
+    /// The gone note that `kv` holds; a giant proves nothing, and is not kept.
+    pub fn note(&self, kv: &Kv) -> Note {
+        match kv.value.len() <= self.max_value_bytes {
+            true => Note::parse(&kv.value),
+            false => Note::Other,
+        }
     }
 }
 
