@@ -293,6 +293,9 @@ impl Cluster {
             // G10: we stop being sure before anybody is told.
             me.own.end();
             result = lease::leave(&client, &me.keys, &me.name, &me.instance, last, budget);
+            if let Err(Error::Timeout { limit, .. }) = &mut result {
+                *limit = "leave_timeout";
+            }
             match &result {
                 Ok(()) => log::info!("{} has left", me.name),
                 Err(error) => log::warn!("{} could not tell that it leaves: {error}", me.name),

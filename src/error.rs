@@ -127,8 +127,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether waiting won't help: the settings, or etcd's, have to change.
-    pub(crate) fn is_setup(&self) -> bool {
+    /// Whether waiting won't help: the settings, or etcd's, have to change. Who [starts without the
+    /// store](crate::Builder::start_without_store) may look at
+    /// [`last_error`](crate::Cluster::last_error) so.
+    pub fn is_setup(&self) -> bool {
         matches!(
             self,
             Error::Setting { .. }

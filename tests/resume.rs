@@ -275,6 +275,36 @@ fn g1_g3_g6_a_wiped_etcd() {
     assert_eq!(follower.news(&gateway), [""; 0]);
 }
 
+/// Failure-modes row 7: another cluster, in which the revision has not even gone back.
+#[test]
+fn g1_g3_g6_another_cluster_behind_the_same_address() {
+    let etcds = [Etcd::start(), Etcd::start()];
+    let gateways = etcds.each_ref().map(Etcd::gateway);
+    let old = ["a/both", "a/old"].map(|name| put(&gateways[0], name, 1));
+    for n in 0..20 {
+        gateways[1].put("elsewhere", n.to_string(), 0);
+    }
+    let new = ["a/both", "a/new"].map(|name| put(&gateways[1], name, 1));
+    let proxy = Proxy::start(&etcds[0].endpoint());
+    let mut follower = Follower::start(patient([proxy.endpoint()]));
+    follower.news(&gateways[0]);
+    proxy.set_target(&etcds[1].endpoint());
+    proxy.cut();
+    follower.new_epoch();
+    let mut told = follower.news(&gateways[1]);
+    told.retain(|line| !line.starts_with("Store"));
+    assert_eq!(
+        told,
+        [
+            format!("ServerDown a/both@{} (replaced)", old[0]),
+            format!("ServerDown a/old@{} (missing)", old[1]),
+            format!("AddMember a/both@{}", new[0]),
+            format!("AddMember a/new@{}", new[1]),
+        ]
+    );
+    assert_eq!(follower.cluster.stats().relists.cluster_changed, 1);
+}
+
 /// Failure-modes row 7: the same cluster from an older backup.
 #[test]
 fn g1_g6_a_restored_etcd_whose_revision_went_back() {

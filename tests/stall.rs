@@ -116,18 +116,15 @@ fn g7_g9_hung_again_and_again_at_any_moment() {
     assert_eq!(follower.cluster.stats().relists.first, 1);
 }
 
-/// The waits between tries, grown in a long outage, must not delay the next alarm.
+/// The waits between tries must not delay the next alarm, however long they have grown.
 #[test]
 fn g9_hung_again_the_moment_it_is_back() {
     let etcd = Etcd::start();
     let gateway = etcd.gateway();
-    let builder = observer([etcd.endpoint()]).backoff(ms(1000), ms(4000));
+    let builder = observer([etcd.endpoint()]).backoff(ms(6000), ms(6000));
     let mut follower = follow(&gateway, builder);
     etcd.pause();
     is_lost_within(&mut follower, ms(2000));
-    throughout(ms(2000), "it is away", || {
-        !follower.cluster.store_reachable()
-    });
     etcd.resume();
     follower.wait(SOON, "StoreRestored");
     etcd.pause();

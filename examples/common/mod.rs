@@ -128,7 +128,7 @@ pub fn start(builder: Builder) -> Arc<Cluster> {
     std::thread::spawn(move || {
         let mut hopeless = None;
         let settled = |_: &[_]| {
-            hopeless = watched.last_error().filter(is_hopeless);
+            hopeless = watched.last_error().filter(Error::is_setup);
             hopeless.is_some() || watched.is_synced()
         };
         watched.wait_for(settled, Duration::from_secs(24 * 3600));
@@ -137,17 +137,4 @@ pub fn start(builder: Builder) -> Arc<Cluster> {
         }
     });
     cluster
-}
-
-fn is_hopeless(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::NotAGateway { .. }
-            | Error::WrongScheme { .. }
-            | Error::Tls { .. }
-            | Error::WrongPassword { .. }
-            | Error::CredentialsNeeded
-            | Error::PermissionDenied { .. }
-            | Error::CertificateWithName { .. }
-    )
 }

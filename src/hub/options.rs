@@ -30,14 +30,15 @@ impl Options {
         self
     }
 
-    /// How many events the channel holds (1024; at least 1). Beyond that the listener lags: what
-    /// waits is folded per member, so nothing is lost but the steps in between.
+    /// How many events the channel holds (1024; what is below 1 or above 1,000,000 counts as that).
+    /// When it is full the listener lags: what waits is folded per member, so nothing is lost but
+    /// the steps in between.
     ///
     /// Rule of thumb: the most changes that come while the handler is busy with one event. Symptom
     /// of too small: `Lagged` events, `folded` growing in the statistics. Too large costs memory
     /// (some 40 bytes a place, whether used or not) and lets a slow handler act on old news.
     pub fn capacity(mut self, events: usize) -> Self {
-        self.capacity = events.max(1);
+        self.capacity = events.clamp(1, 1_000_000);
         self
     }
 
