@@ -89,7 +89,7 @@ fetch() {
     work=$home/apt-$slot
     log=$work/log
     rm -rf "$work"
-    mkdir -p "$work"/{state/lists/partial,cache/archives/partial,deb,root}
+    mkdir -p "$work"/{state/lists/partial,cache/archives/partial,deb,files}
     : >"$work/status"
     printf 'deb %s%s %s main\n' "${keyring:+[signed-by=$keyring] }" "$mirror" "$suite" \
         >"$work/sources.list"
@@ -117,7 +117,7 @@ fetch() {
         export APT_CONFIG=$work/apt.conf
         # apt-get update calls a failed download a warning; the download after it tells.
         apt-get -q update && apt-get -q download etcd-server etcd-client &&
-            for deb in ./*.deb; do dpkg -x "$deb" "$work/root"; done
+            for deb in ./*.deb; do dpkg -x "$deb" "$work/files"; done
     ) >"$log" 2>&1 || fail "no etcd of Debian $suite from $mirror: $(
         grep -m 1 -E '^[EW]: ' "$log" || true
     ) (all of it in $log)"
@@ -125,7 +125,7 @@ fetch() {
     local name
     for name in etcd etcdctl; do
         # Moved into place in one step, so that nobody ever runs half a file.
-        cp "$work/root/usr/bin/$name" "$home/$slot/.$name" &&
+        cp "$work/files/usr/bin/$name" "$home/$slot/.$name" &&
             mv -f "$home/$slot/.$name" "$home/$slot/$name" ||
             fail "the package of Debian $suite holds no usr/bin/$name"
     done
