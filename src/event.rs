@@ -45,7 +45,7 @@ pub enum Event {
     Synced,
     /// etcd is out of reach. The view is kept; nobody is called down for it.
     StoreLost,
-    /// etcd is back. What changed meanwhile follows, or has been told already.
+    /// etcd is back. What changed meanwhile follows.
     StoreRestored,
     /// This listener was too slow for its channel, and events that cancel each other out, or that
     /// a later one replaces, were folded together. What it is told still adds up to the view.

@@ -255,8 +255,8 @@ impl Watcher {
         memory.cluster = Some(cluster);
         memory.reconcile_at = Instant::now() + about(self.reconcile_interval);
         self.counters.relist(why);
-        self.hub.listing(listing.complete(), revision, cluster);
         self.contact(memory);
+        self.hub.listing(listing.complete(), revision, cluster);
         let (members, took) = (self.hub.len(), started.elapsed());
         log::info!("listed {members} members at revision {revision} in {took:?} ({why:?})");
         Ok(State::Watch)
