@@ -230,6 +230,7 @@ fn stats_json(stats: &Stats) -> Value {
             "lost_events": stats.relists.lost_events,
             "oversized": stats.relists.oversized,
             "unreadable": stats.relists.unreadable,
+            "behind": stats.relists.behind,
         },
         "reconnects": stats.reconnects,
         "store_losses": stats.store_losses,
