@@ -79,9 +79,10 @@ impl Lease {
     }
 }
 
-/// Time for us to act on `Lost` before our peers could be told: a tenth of the TTL.
+/// Time for us to act on `Lost` before our peers could be told: a tenth of the TTL, and what a busy
+/// machine may take to schedule a thread.
 fn margin(ttl: Duration) -> Duration {
-    ttl / 10
+    (ttl / 10).max(Duration::from_millis(500))
 }
 
 /// Where the registration stands.

@@ -148,7 +148,10 @@ impl Watcher {
         if all_missed || silence >= self.stall_bound.mul_f64(0.9) {
             self.hub.lost(&error);
         }
-        self.hub.failed(&error);
+        // One endpoint's wrong set-up is nobody's concern while another may do.
+        if !(substitute && error.is_setup()) {
+            self.hub.failed(&error);
+        }
         let wait = match error.is_setup() && !substitute {
             // Haste would not help, and may lock an account.
             true => self.backoff.slowest(),

@@ -136,3 +136,23 @@ fn a_late_listener_is_told_of_a_displacement() {
     told.next(SOON, "Displaced");
     Told::by(&old).next(SOON, "Displaced");
 }
+
+#[test]
+fn one_wrong_endpoint_does_not_fail_a_start() {
+    let etcd = Etcd::start();
+    let wrong = FakeGateway::start(|_| Reply::Text(404, "404 page not found\n".into()));
+    let both = [wrong.endpoint(), etcd.endpoint()];
+    // Which one comes first is drawn by lot.
+    for _ in 0..20 {
+        let cluster = member(etcd.endpoint(), NAME, 3).endpoints(&both).start();
+        let cluster = cluster.expect("the other one works");
+        let events = cluster.subscribe();
+        etcd.gateway()
+            .put(&key("gate/2"), r#"{"id":"2","type":"gate"}"#, 0);
+        until(SOON, "a change, by the stream", || {
+            let about = |event: &Event| event.member().is_some_and(|m| m.id() == "2");
+            events.try_iter().any(|event| about(&event))
+        });
+        etcd.gateway().delete(&key("gate/2"));
+    }
+}
