@@ -227,7 +227,7 @@ impl Builder {
     }
 
     /// The most members taken into the view (100,000). Further ones are skipped and counted, until
-    /// there is room.
+    /// there is room; oneself never is.
     pub fn max_members(mut self, members: usize) -> Self {
         self.settings.max_members = members;
         self

@@ -185,7 +185,7 @@ impl Roster {
             return;
         };
         match known {
-            None if self.members.len() >= self.rules.max_members => {
+            None if !self.rules.has_room(name, self.members.len()) => {
                 self.skipped
                     .over_limit(name, kv.mod_revision, &mut out.notices);
             }
@@ -250,7 +250,8 @@ impl Roster {
         let newcomers = next
             .iter()
             .rev()
-            .filter(|m| !self.members.contains(m.0.name()));
+            .filter(|m| !self.members.contains(m.0.name()))
+            .filter(|m| !self.rules.filter.is_own(m.0.name()));
         for late in newcomers.take(excess).cloned().collect::<Vec<_>>() {
             skipped.over_limit(late.0.name(), late.0.revision(), &mut out.notices);
             next.remove(&late);

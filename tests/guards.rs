@@ -156,3 +156,20 @@ fn one_wrong_endpoint_does_not_fail_a_start() {
         etcd.gateway().delete(&key("gate/2"));
     }
 }
+
+#[test]
+fn a_member_beyond_max_members_sees_itself() {
+    let etcd = Etcd::start();
+    let gateway = etcd.gateway();
+    for id in ["a", "b", "z"] {
+        gateway.put(
+            &key(&format!("gate/{id}")),
+            r#"{"id":"1","type":"gate"}"#,
+            0,
+        );
+    }
+    let cluster = member(etcd.endpoint(), "gate/m", 3).max_members(2).start();
+    let cluster = cluster.expect("in its own view");
+    assert!(cluster.member("gate", "m").is_some());
+    assert_eq!(cluster.members().len(), 3, "two, and oneself");
+}

@@ -70,7 +70,7 @@ impl Listing {
             .read(name, kv, &mut self.skipped, &mut self.notices);
         match read {
             Some(_)
-                if self.members.len() >= self.rules.max_members && !self.known.contains(name) =>
+                if !self.rules.has_room(name, self.members.len()) && !self.known.contains(name) =>
             {
                 self.skipped
                     .over_limit(name, kv.mod_revision, &mut self.notices);

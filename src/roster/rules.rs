@@ -53,6 +53,13 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// Whether a newcomer finds room beside so many members. Oneself always does.
+    pub fn has_room(&self, name: &str, members: usize) -> bool {
+        members < self.max_members || self.filter.is_own(name)
+    }
+}
+
 /// Which server types are in the view.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TypeFilter {
@@ -64,14 +71,17 @@ pub(crate) struct TypeFilter {
 }
 
 impl TypeFilter {
+    pub fn is_own(&self, name: &str) -> bool {
+        self.own.as_deref() == Some(name)
+    }
+
     pub fn admits(&self, name: &str) -> bool {
         if self.only.is_empty() && self.except.is_empty() {
             return true;
         }
         let server_type = name.split('/').next().unwrap_or(name);
         let listed = |types: &[Box<str>]| types.iter().any(|t| **t == *server_type);
-        self.own.as_deref() == Some(name)
-            || (self.only.is_empty() || listed(&self.only)) && !listed(&self.except)
+        self.is_own(name) || (self.only.is_empty() || listed(&self.only)) && !listed(&self.except)
     }
 }
 
