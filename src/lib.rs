@@ -171,3 +171,8 @@ pub use listener::{Listener, ListenerGuard};
 pub use member::{Member, Metadata};
 pub use settings::OnConflict;
 pub use stats::{ListenerStats, Relists, SkippedCounts, Stats};
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
