@@ -41,9 +41,7 @@ impl Rules {
             name, document, life, revision, kv.lease,
         )))
     }
-}
 
-impl Rules {
     /// The gone note that `kv` holds; a giant proves nothing, and is not kept.
     pub fn note(&self, kv: &Kv) -> Note {
         match kv.value.len() <= self.max_value_bytes {
@@ -51,9 +49,7 @@ impl Rules {
             false => Note::Other,
         }
     }
-}
 
-impl Rules {
     /// Whether a newcomer finds room beside so many members. Oneself always does.
     pub fn has_room(&self, name: &str, members: usize) -> bool {
         members < self.max_members || self.filter.is_own(name)
