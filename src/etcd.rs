@@ -21,3 +21,5 @@ pub(crate) use range::Page;
 pub use tls::Tls;
 pub(crate) use txn::{Compare, Op};
 pub(crate) use watch::{Frame, WatchRequest};
+#[cfg(feature = "embedded")]
+pub(crate) use wire::number;

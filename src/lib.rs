@@ -138,12 +138,16 @@
 //! # Features
 //!
 //! * `tls`: `https` endpoints, by rustls.
+//! * `embedded`: a registry inside the process, for demos, tests, and clusters on one machine; see
+//!   `headcount::embedded`.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod builder;
 mod cluster;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod error;
 mod etcd;
 mod event;

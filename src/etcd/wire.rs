@@ -25,7 +25,7 @@ pub(super) fn bytes(text: &str) -> Result<Vec<u8>, Error> {
 
 /// 64-bit numbers come as strings, 32-bit ones as numbers, and zeros not at all; either form is
 /// taken for either.
-pub(super) fn number<'de, D, N>(deserializer: D) -> Result<N, D::Error>
+pub(crate) fn number<'de, D, N>(deserializer: D) -> Result<N, D::Error>
 where
     D: Deserializer<'de>,
     N: TryFrom<i128>,

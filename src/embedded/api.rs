@@ -1,0 +1,330 @@
+//! Requests to replies: etcd's HTTP paths.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::connection::Request;
+use super::refusal::{NOT_FOUND, Refusal, UNIMPLEMENTED};
+use super::reply::{
+    self, DeletedOut, ErrorOut, Header, HeaderOut, KvOut, LeaseIdOut, LeaseOut, LeasesOut, Message,
+    PutOut, StatusOut,
+};
+use super::request::{
+    Compaction, DeleteRange, Empty, Grant, LeaseId, Put, Range, TimeToLive, Txn, Watch,
+};
+use super::store::Store;
+use super::watches::Watches;
+use super::wire::{Base64, Text};
+
+/// The etcd whose replies these are.
+const VERSION: &str = "3.5.16";
+/// etcd's default limit on a request, in bytes.
+const MOST_BYTES: usize = 3 << 19;
+
+/// The reply to a request.
+pub(super) enum Answer {
+    Whole {
+        status: u16,
+        body: Vec<u8>,
+    },
+    /// Messages, as they come, until the period is over.
+    Watch {
+        watches: Watches,
+        period: Option<Duration>,
+    },
+}
+
+type Reply = Result<Vec<u8>, Refusal>;
+
+/// Answers one request. `header` says which cluster this is.
+pub(super) fn answer(request: &Request, store: &mut Store, header: Header, now: Instant) -> Answer {
+    let mut call = Call {
+        body: &request.body,
+        store,
+        header,
+        now,
+    };
+    let route: fn(&mut Call) -> Reply = match &*request.path {
+        "/version" => return json(200, &Version::default()),
+        "/health" => return json(200, &Health::default()),
+        "/v3/watch" if request.is_post => {
+            return Answer::Watch {
+                watches: call.watch(),
+                period: request.timeout,
+            };
+        }
+        "/v3/kv/range" => |call| call.range(),
+        "/v3/kv/put" => |call| call.put(),
+        "/v3/kv/deleterange" => |call| call.delete_range(),
+        "/v3/kv/txn" => |call| call.txn(),
+        "/v3/kv/compaction" => |call| call.compaction(),
+        "/v3/lease/grant" => |call| call.grant(),
+        "/v3/lease/keepalive" => |call| call.keepalive(),
+        "/v3/lease/timetolive" | "/v3/kv/lease/timetolive" => |call| call.time_to_live(),
+        "/v3/lease/revoke" | "/v3/kv/lease/revoke" => |call| call.revoke(),
+        "/v3/lease/leases" | "/v3/kv/lease/leases" => |call| call.leases(),
+        "/v3/maintenance/status" => |call| call.status(),
+        "/v3/auth/authenticate" => |_| Err(Refusal::NO_AUTH),
+        _ => return refused(&Refusal::nowhere(NOT_FOUND, "Not Found")),
+    };
+    if !request.is_post {
+        return refused(&Refusal::nowhere(UNIMPLEMENTED, "Method Not Allowed"));
+    }
+    if request.too_large {
+        return refused(&Refusal::TOO_LARGE);
+    }
+    match route(&mut call) {
+        Ok(body) => whole(200, body),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+fn whole(status: u16, body: Vec<u8>) -> Answer {
+    Answer::Whole { status, body }
+}
+
+fn json(status: u16, body: &impl Serialize) -> Answer {
+    whole(status, to_json(body))
+}
+
+fn refused(refusal: &Refusal) -> Answer {
+    json(refusal.status(), &ErrorOut::from(refusal))
+}
+
+fn to_json(message: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("replies are plain data")
+}
+
+/// A message of a stream.
+pub(super) fn to_line(message: &impl Serialize) -> Vec<u8> {
+    let mut line = to_json(&Message::Result(message));
+    line.push(b'\n');
+    line
+}
+
+/// A stream's last message, where it does not end well.
+pub(super) fn error_line(refusal: &Refusal) -> Vec<u8> {
+    to_json(&Message::<()>::Error(ErrorOut::from(refusal)))
+}
+
+#[derive(Serialize)]
+struct Version {
+    etcdserver: &'static str,
+    etcdcluster: &'static str,
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Version {
+            etcdserver: VERSION,
+            etcdcluster: "3.5.0",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Health {
+    health: &'static str,
+    reason: &'static str,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health {
+            health: "true",
+            reason: "",
+        }
+    }
+}
+
+struct Call<'a> {
+    body: &'a [u8],
+    store: &'a mut Store,
+    header: Header,
+    now: Instant,
+}
+
+impl<'a> Call<'a> {
+    /// The request's message; nothing at all is an empty one.
+    fn read<T: for<'de> Deserialize<'de> + Default>(&self) -> Result<T, Refusal> {
+        if self.body.len() / 4 * 3 > MOST_BYTES {
+            return Err(Refusal::TOO_LARGE);
+        }
+        self.messages().next().unwrap_or_else(|| Ok(T::default()))
+    }
+
+    /// The messages of a request that may have several.
+    fn messages<T>(&self) -> impl Iterator<Item = Result<T, Refusal>> + use<'a, T>
+    where
+        T: for<'de> Deserialize<'de>,
+    {
+        let objects = serde_json::Deserializer::from_slice(self.body).into_iter();
+        objects.map(|object| match object {
+            Ok(Object(message)) => Ok(message),
+            Err(error) => Err(Refusal::unreadable(error)),
+        })
+    }
+
+    /// As of now, so after what the request did.
+    fn header(&self) -> Header {
+        self.header.at(self.store.revision())
+    }
+
+    fn range(&mut self) -> Reply {
+        let request: Range = self.read()?;
+        let found = self.store.range(&request)?;
+        Ok(to_json(&reply::range(
+            self.header(),
+            &found,
+            request.keys_only,
+        )))
+    }
+
+    fn put(&mut self) -> Reply {
+        let request: Put = self.read()?;
+        let previous = self.store.put(&request)?;
+        let prev_kv = previous.as_deref().filter(|_| request.prev_kv);
+        Ok(to_json(&PutOut {
+            header: self.header(),
+            prev_kv: prev_kv.map(KvOut::from),
+        }))
+    }
+
+    fn delete_range(&mut self) -> Reply {
+        let request: DeleteRange = self.read()?;
+        let kvs = self.store.delete_range(&request)?;
+        Ok(to_json(&DeletedOut {
+            header: self.header(),
+            deleted: Text(kvs.len() as i64),
+            prev_kvs: reply::previous(&kvs, request.prev_kv),
+        }))
+    }
+
+    fn txn(&mut self) -> Reply {
+        let request: Txn = self.read()?;
+        let outcome = self.store.txn(&request)?;
+        Ok(to_json(&reply::txn(self.header(), &outcome)))
+    }
+
+    fn compaction(&mut self) -> Reply {
+        let request: Compaction = self.read()?;
+        self.store.compact(request.revision)?;
+        Ok(to_json(&HeaderOut {
+            header: self.header(),
+        }))
+    }
+
+    fn grant(&mut self) -> Reply {
+        let request: Grant = self.read()?;
+        let id = match request.id {
+            0 => self.store.leases.free_id(),
+            id => id,
+        };
+        let ttl = self.store.leases.grant(id, request.ttl, self.now)?;
+        Ok(to_json(&LeaseOut {
+            header: self.header(),
+            id: Text(id),
+            ttl: Text(ttl),
+            ..LeaseOut::default()
+        }))
+    }
+
+    fn keepalive(&mut self) -> Reply {
+        let mut lines = Vec::new();
+        for request in self.messages::<LeaseId>() {
+            let id = request?.id;
+            let ttl = self.store.leases.renew(id, self.now).unwrap_or(0);
+            lines.extend(to_line(&LeaseOut {
+                header: self.header(),
+                id: Text(id),
+                ttl: Text(ttl),
+                ..LeaseOut::default()
+            }));
+        }
+        Ok(lines)
+    }
+
+    fn time_to_live(&mut self) -> Reply {
+        let TimeToLive { id, keys } = self.read()?;
+        let mut out = LeaseOut {
+            header: self.header(),
+            id: Text(id),
+            ttl: Text(-1),
+            ..LeaseOut::default()
+        };
+        if let Some(lease) = self.store.leases.get(id) {
+            out.ttl = Text(lease.remaining(self.now));
+            out.granted = Text(lease.ttl);
+            if keys {
+                out.keys = lease.keys.iter().map(|key| Base64(key)).collect();
+            }
+        }
+        Ok(to_json(&out))
+    }
+
+    fn revoke(&mut self) -> Reply {
+        let request: LeaseId = self.read()?;
+        self.store.revoke(request.id)?;
+        Ok(to_json(&HeaderOut {
+            header: self.header(),
+        }))
+    }
+
+    fn leases(&mut self) -> Reply {
+        let Empty {} = self.read()?;
+        let ids = self.store.leases.ids();
+        Ok(to_json(&LeasesOut {
+            header: self.header(),
+            leases: ids
+                .into_iter()
+                .map(|id| LeaseIdOut { id: Text(id) })
+                .collect(),
+        }))
+    }
+
+    fn status(&mut self) -> Reply {
+        let Empty {} = self.read()?;
+        Ok(to_json(&StatusOut {
+            header: self.header(),
+            version: VERSION,
+            db_size: Text(self.store.live_bytes() as i64),
+            leader: self.header.member_id,
+            raft_index: Text(self.store.revision()),
+            raft_term: self.header.raft_term,
+        }))
+    }
+
+    fn watch(&mut self) -> Watches {
+        let mut watches = Watches::new(self.header);
+        for message in self.messages::<Watch>() {
+            match message {
+                Ok(message) => watches.ask(message, self.store, self.now),
+                // As etcd: what came before stands.
+                Err(_) => break,
+            }
+        }
+        watches
+    }
+}
+
+/// A message, which must be a JSON object.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Fields<T> {
+            type Value = T;
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer
+            .deserialize_map(Fields(std::marker::PhantomData))
+            .map(Object)
+    }
+}

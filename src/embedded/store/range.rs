@@ -1,0 +1,122 @@
+//! Reading: now, or as it was at a revision.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::{Kv, Store, check};
+use crate::embedded::refusal::Refusal;
+use crate::embedded::request::{Keys, Range, SortOrder, Target};
+
+/// What a range holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::embedded) struct Found {
+    pub kvs: Vec<Arc<Kv>>,
+    /// There is more than the limit let through.
+    pub more: bool,
+    /// How many keys the range holds, whatever the limit and the filters.
+    pub count: i64,
+}
+
+impl Store {
+    pub fn range(&self, request: &Range) -> Result<Found, Refusal> {
+        check::range(request)?;
+        self.may_range(request)?;
+        Ok(self.apply_range(request))
+    }
+
+    pub(super) fn may_range(&self, request: &Range) -> Result<(), Refusal> {
+        match request.revision {
+            future if future > self.revision => Err(Refusal::FUTURE),
+            past if past > 0 && past < self.compacted => Err(Refusal::COMPACTED),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn apply_range(&self, request: &Range) -> Found {
+        // Within a transaction "now" includes what it has changed so far.
+        let at = match request.revision > 0 {
+            true => request.revision,
+            false => i64::MAX,
+        };
+        if request.count_only {
+            let count = self.at(request.keys(), at).count() as i64;
+            return Found {
+                count,
+                ..Found::default()
+            };
+        }
+        let all: Vec<&Arc<Kv>> = self.at(request.keys(), at).collect();
+        let count = all.len() as i64;
+        let mut kvs: Vec<&Arc<Kv>> = all.into_iter().filter(|kv| passes(request, kv)).collect();
+        sort(request, &mut kvs);
+        let limit = usize::try_from(request.limit)
+            .ok()
+            .filter(|&limit| limit > 0);
+        let more = limit.is_some_and(|limit| kvs.len() > limit);
+        kvs.truncate(limit.unwrap_or(usize::MAX));
+        Found {
+            kvs: kvs.into_iter().cloned().collect(),
+            more,
+            count,
+        }
+    }
+
+    /// The living keys in order, now.
+    pub(super) fn living<'a>(&'a self, keys: Keys<'a>) -> impl Iterator<Item = &'a Arc<Kv>> {
+        self.at(keys, i64::MAX)
+    }
+
+    fn at<'a>(&'a self, keys: Keys<'a>, revision: i64) -> impl Iterator<Item = &'a Arc<Kv>> {
+        let from = Bound::Included(keys.key);
+        let to = match keys.range_end {
+            [] => Bound::Included(keys.key),
+            [0] => Bound::Unbounded,
+            // An end before the start holds nothing.
+            end => Bound::Excluded(end.max(keys.key)),
+        };
+        // A range from a key up to the same key, excluded, is one that `BTreeMap` panics on.
+        let empty = matches!(to, Bound::Excluded(end) if end == keys.key);
+        let versions = (!empty).then(|| self.keys.range::<[u8], _>((from, to)));
+        versions
+            .into_iter()
+            .flatten()
+            .filter_map(move |(_, versions)| {
+                let newer = match revision {
+                    i64::MAX => versions.len(),
+                    _ => versions.partition_point(|kv| kv.mod_revision <= revision),
+                };
+                let kv = &versions[newer.checked_sub(1)?];
+                (!kv.is_tombstone()).then_some(kv)
+            })
+    }
+}
+
+fn passes(request: &Range, kv: &Kv) -> bool {
+    let within = |value: i64, least: i64, most: i64| {
+        (least == 0 || value >= least) && (most == 0 || value <= most)
+    };
+    within(
+        kv.mod_revision,
+        request.min_mod_revision,
+        request.max_mod_revision,
+    ) && within(
+        kv.create_revision,
+        request.min_create_revision,
+        request.max_create_revision,
+    )
+}
+
+/// By key they come anyway.
+fn sort(request: &Range, kvs: &mut [&Arc<Kv>]) {
+    match request.sort_target {
+        Target::Key => {}
+        Target::Version => kvs.sort_by_key(|kv| kv.version),
+        Target::Create => kvs.sort_by_key(|kv| kv.create_revision),
+        Target::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
+        Target::Lease => kvs.sort_by_key(|kv| kv.lease),
+        Target::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
+    }
+    if request.sort_order == SortOrder::Descend {
+        kvs.reverse();
+    }
+}
