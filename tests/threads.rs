@@ -49,4 +49,14 @@ fn g12_no_thread_is_left_behind() {
     let start = member(etcd.endpoint(), "gate/1", 5).start_timeout(Duration::from_millis(100));
     start.start().expect_err("etcd hangs");
     assert_eq!(threads(), before);
+
+    let registry = headcount::embedded::Registry::start().expect("a registry");
+    let cluster = member(registry.endpoint(), "gate/1", 5).start();
+    let cluster = cluster.expect("a member");
+    assert_eq!(threads(), before + 1 + 3);
+    registry.silence();
+    drop(registry);
+    assert_eq!(threads(), before + 3);
+    drop(cluster);
+    assert_eq!(threads(), before);
 }

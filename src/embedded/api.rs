@@ -10,9 +10,7 @@ use super::reply::{
     self, DeletedOut, ErrorOut, Header, HeaderOut, KvOut, LeaseIdOut, LeaseOut, LeasesOut, Message,
     PutOut, StatusOut,
 };
-use super::request::{
-    Compaction, DeleteRange, Empty, Grant, LeaseId, Put, Range, TimeToLive, Txn, Watch,
-};
+use super::request::{Compaction, DeleteRange, Empty, Grant, LeaseId, Put, Range, TimeToLive, Txn};
 use super::store::Store;
 use super::watches::Watches;
 use super::wire::{Base64, Text};
@@ -26,6 +24,7 @@ const MOST_BYTES: usize = 3 << 19;
 pub(super) enum Answer {
     Whole {
         status: u16,
+        content_type: &'static str,
         body: Vec<u8>,
     },
     /// Messages, as they come, until the period is over.
@@ -45,15 +44,23 @@ pub(super) fn answer(request: &Request, store: &mut Store, header: Header, now: 
         header,
         now,
     };
-    let route: fn(&mut Call) -> Reply = match &*request.path {
-        "/version" => return json(200, &Version::default()),
-        "/health" => return json(200, &Health::default()),
-        "/v3/watch" if request.is_post => {
-            return Answer::Watch {
-                watches: call.watch(),
-                period: request.timeout,
-            };
+    let period = match &request.timeout {
+        Ok(period) => *period,
+        Err(text) => {
+            let why = format!("invalid grpc-timeout: {text}");
+            return refused(&Refusal::unreadable(why));
         }
+    };
+    let route: fn(&mut Call) -> Reply = match &*request.path {
+        "/version" | "/health" if !request.is_get => return text(405, "Method Not Allowed\n"),
+        "/version" => return json(200, &Version::default()),
+        "/health" => return text(200, r#"{"health":"true","reason":""}"#),
+        path if !path.starts_with("/v3/") => return text(404, "404 page not found\n"),
+        "/v3/watch" if request.is_post => {
+            let watches = call.watch();
+            return Answer::Watch { watches, period };
+        }
+        "/v3/watch" => |_| Ok(Vec::new()),
         "/v3/kv/range" => |call| call.range(),
         "/v3/kv/put" => |call| call.put(),
         "/v3/kv/deleterange" => |call| call.delete_range(),
@@ -80,12 +87,24 @@ pub(super) fn answer(request: &Request, store: &mut Store, header: Header, now: 
     }
 }
 
-fn whole(status: u16, body: Vec<u8>) -> Answer {
-    Answer::Whole { status, body }
+fn text(status: u16, body: &str) -> Answer {
+    Answer::Whole {
+        status,
+        content_type: "text/plain; charset=utf-8",
+        body: body.into(),
+    }
 }
 
 fn json(status: u16, body: &impl Serialize) -> Answer {
     whole(status, to_json(body))
+}
+
+fn whole(status: u16, body: Vec<u8>) -> Answer {
+    Answer::Whole {
+        status,
+        content_type: "application/json",
+        body,
+    }
 }
 
 fn refused(refusal: &Refusal) -> Answer {
@@ -105,7 +124,9 @@ pub(super) fn to_line(message: &impl Serialize) -> Vec<u8> {
 
 /// A stream's last message, where it does not end well.
 pub(super) fn error_line(refusal: &Refusal) -> Vec<u8> {
-    to_json(&Message::<()>::Error(ErrorOut::from(refusal)))
+    let mut line = to_json(&Message::<()>::Error(ErrorOut::from(refusal)));
+    line.push(b'\n');
+    line
 }
 
 #[derive(Serialize)]
@@ -119,21 +140,6 @@ impl Default for Version {
         Version {
             etcdserver: VERSION,
             etcdcluster: "3.5.0",
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Health {
-    health: &'static str,
-    reason: &'static str,
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Health {
-            health: "true",
-            reason: "",
         }
     }
 }
@@ -232,8 +238,8 @@ impl<'a> Call<'a> {
 
     fn keepalive(&mut self) -> Reply {
         let mut lines = Vec::new();
-        for request in self.messages::<LeaseId>() {
-            let id = request?.id;
+        // What can't be read ends it, in good order.
+        for LeaseId { id } in self.messages().map_while(Result::ok) {
             let ttl = self.store.leases.renew(id, self.now).unwrap_or(0);
             lines.extend(to_line(&LeaseOut {
                 header: self.header(),
@@ -297,12 +303,9 @@ impl<'a> Call<'a> {
 
     fn watch(&mut self) -> Watches {
         let mut watches = Watches::new(self.header);
-        for message in self.messages::<Watch>() {
-            match message {
-                Ok(message) => watches.ask(message, self.store, self.now),
-                // As etcd: what came before stands.
-                Err(_) => break,
-            }
+        // What can't be read ends the reading; what came before stands.
+        for message in self.messages().map_while(Result::ok) {
+            watches.ask(message, self.store, self.now);
         }
         watches
     }

@@ -17,12 +17,13 @@ const MOST_WAITING: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Request {
     pub path: Box<str>,
+    pub is_get: bool,
     pub is_post: bool,
     pub body: Vec<u8>,
     /// The body was longer than what is kept.
     pub too_large: bool,
-    /// From `Grpc-Timeout`.
-    pub timeout: Option<Duration>,
+    /// From `Grpc-Timeout`: none where it is zero, or what can't be read.
+    pub timeout: Result<Option<Duration>, Box<str>>,
 }
 
 pub(super) struct Connection {
@@ -77,12 +78,9 @@ impl Connection {
         self.input.extend_from_slice(bytes);
     }
 
-    /// The client has closed its side. A stream ends with that; an answer is still sent.
+    /// The client has closed its side. What it has asked for is still sent.
     pub fn ended(&mut self) {
-        match self.state {
-            State::Streaming(_) => self.broken(),
-            _ => self.state = State::Closing,
-        }
+        self.state = State::Closing;
     }
 
     /// Nothing can be sent any more.
@@ -143,6 +141,7 @@ impl Connection {
         };
         let request = Request {
             path: head.uri().path().into(),
+            is_get: head.method() == Method::GET,
             is_post: head.method() == Method::POST,
             body: Vec::new(),
             too_large: false,
@@ -195,8 +194,8 @@ impl Connection {
     // ---- to the client
 
     /// Answers the request at hand.
-    pub fn answer(&mut self, status: u16, body: &[u8]) {
-        match self.begin(status, Some(body.len())) {
+    pub fn answer(&mut self, status: u16, content_type: &str, body: &[u8]) {
+        match self.begin(status, content_type, Some(body.len())) {
             Some(SendResponseResult::SendBody(mut reply)) => {
                 self.write(&mut reply, body);
                 self.finish(reply);
@@ -209,7 +208,8 @@ impl Connection {
 
     /// Answers the request at hand with a stream.
     pub fn stream(&mut self) {
-        if let Some(SendResponseResult::SendBody(reply)) = self.begin(200, None) {
+        if let Some(SendResponseResult::SendBody(reply)) = self.begin(200, "application/json", None)
+        {
             self.state = State::Streaming(reply);
         }
     }
@@ -233,12 +233,17 @@ impl Connection {
         }
     }
 
-    fn begin(&mut self, status: u16, length: Option<usize>) -> Option<SendResponseResult> {
+    fn begin(
+        &mut self,
+        status: u16,
+        content_type: &str,
+        length: Option<usize>,
+    ) -> Option<SendResponseResult> {
         let State::Asked(reply) = std::mem::replace(&mut self.state, State::Closing) else {
             return None;
         };
         let response = Response::builder().status(status);
-        let mut response = response.header("content-type", "application/json");
+        let mut response = response.header("content-type", content_type);
         if let Some(length) = length {
             response = response.header("content-length", length);
         }
@@ -319,18 +324,27 @@ impl Connection {
 }
 
 /// `60S`, and in hours, minutes, milli-, micro- and nanoseconds.
-fn timeout(head: &Head<()>) -> Option<Duration> {
-    let text = head.headers().get("grpc-timeout")?.to_str().ok()?;
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u32 = number.parse().ok()?;
-    let one = match unit {
-        "H" => Duration::from_secs(3600),
-        "M" => Duration::from_secs(60),
-        "S" => Duration::from_secs(1),
-        "m" => Duration::from_millis(1),
-        "u" => Duration::from_micros(1),
-        "n" => Duration::from_nanos(1),
-        _ => return None,
+fn timeout(head: &Head<()>) -> Result<Option<Duration>, Box<str>> {
+    let Some(value) = head.headers().get("grpc-timeout") else {
+        return Ok(None);
     };
-    one.checked_mul(number)
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let read = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let one = match unit {
+            "H" => Duration::from_secs(3600),
+            "M" => Duration::from_secs(60),
+            "S" => Duration::from_secs(1),
+            "m" => Duration::from_millis(1),
+            "u" => Duration::from_micros(1),
+            "n" => Duration::from_nanos(1),
+            _ => return None,
+        };
+        one.checked_mul(number.parse().ok()?)
+    };
+    match (text.is_empty(), read()) {
+        (true, _) | (_, Some(Duration::ZERO)) => Ok(None),
+        (_, Some(time)) => Ok(Some(time)),
+        (_, None) => Err(text.as_ref().into()),
+    }
 }

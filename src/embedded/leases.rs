@@ -78,8 +78,9 @@ impl Leases {
         self.by_id.get(&id)
     }
 
+    /// All, the one that runs out first first.
     pub fn ids(&self) -> Vec<i64> {
-        self.by_id.keys().copied().collect()
+        self.by_time.iter().map(|(_, id)| *id).collect()
     }
 
     pub fn remove(&mut self, id: i64) -> Option<Lease> {

@@ -53,6 +53,7 @@ impl Refusal {
         FAILED_PRECONDITION,
         "etcdserver: authentication is not enabled",
     );
+    pub const CANCELED: Refusal = refusal(CANCELLED, "context canceled");
     pub const PERIOD_OVER: Refusal = refusal(DEADLINE_EXCEEDED, "context deadline exceeded");
 
     /// A request to a place, or by a method, that is not there.

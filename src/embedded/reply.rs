@@ -119,21 +119,21 @@ enum DoneOut<'a> {
     Txn(TxnOut<'a>),
 }
 
-/// The headers within hold the revision only.
+/// The headers within hold the revision only, those of nested transactions not even that.
 pub(super) fn txn(header: Header, outcome: &Outcome) -> TxnOut<'_> {
-    let inner = Header::default().at(header.revision.0);
-    let responses = outcome.done.iter().map(|done| match done {
-        Done::Range { found, keys_only } => DoneOut::Range(range(inner, found, *keys_only)),
+    let inner = |revision: &i64| Header::default().at(*revision);
+    let responses = outcome.done.iter().map(|(at, done)| match done {
+        Done::Range { found, keys_only } => DoneOut::Range(range(inner(at), found, *keys_only)),
         Done::Put { previous } => DoneOut::Put(PutOut {
-            header: inner,
+            header: inner(at),
             prev_kv: previous.as_deref().map(KvOut::from),
         }),
         Done::Deleted { kvs, tell } => DoneOut::Deleted(DeletedOut {
-            header: inner,
+            header: inner(at),
             deleted: Text(kvs.len() as i64),
             prev_kvs: previous(kvs, *tell),
         }),
-        Done::Txn(nested) => DoneOut::Txn(txn(inner, nested)),
+        Done::Txn(nested) => DoneOut::Txn(txn(Header::default(), nested)),
     });
     TxnOut {
         header,
@@ -208,7 +208,6 @@ pub(super) enum Message<'a, T> {
 pub(super) struct ErrorOut<'a> {
     code: u8,
     message: &'a str,
-    details: [(); 0],
 }
 
 impl<'a> From<&'a Refusal> for ErrorOut<'a> {
@@ -216,7 +215,6 @@ impl<'a> From<&'a Refusal> for ErrorOut<'a> {
         ErrorOut {
             code: refusal.code,
             message: &refusal.message,
-            details: [],
         }
     }
 }

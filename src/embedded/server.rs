@@ -325,6 +325,10 @@ impl Client {
             }
             match self.socket.read(&mut buffer[..room]) {
                 Ok(0) => {
+                    if self.stream.take().is_some() {
+                        self.connection.send(&api::error_line(&Refusal::CANCELED));
+                        self.connection.end();
+                    }
                     self.connection.ended();
                     return false;
                 }
@@ -345,7 +349,11 @@ impl Client {
     fn answer(&mut self, store: &mut Store, header: Header, now: Instant) {
         while let Some(request) = self.connection.request() {
             match api::answer(&request, store, header, now) {
-                Answer::Whole { status, body } => self.connection.answer(status, &body),
+                Answer::Whole {
+                    status,
+                    content_type,
+                    body,
+                } => self.connection.answer(status, content_type, &body),
                 Answer::Watch { watches, period } => {
                     self.connection.stream();
                     let until = period.map(|period| now + period);

@@ -6,6 +6,8 @@
 mod check;
 mod history;
 mod range;
+#[cfg(test)]
+mod tests;
 mod txn;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -92,7 +94,7 @@ impl Store {
             leases: Leases::default(),
             limits,
             revision: 1,
-            compacted: 0,
+            compacted: -1,
             keys: BTreeMap::new(),
             log: VecDeque::new(),
             log_bytes: 0,

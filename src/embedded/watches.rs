@@ -13,7 +13,7 @@ use super::wire::Text;
 /// How many revisions go into one response while a watch catches up.
 const BATCH: usize = 1000;
 /// A response that may come in fragments is cut at about this many bytes.
-const FRAGMENT_BYTES: usize = 1 << 20;
+const FRAGMENT_BYTES: usize = 5 << 19;
 /// How often an idle watch with `progress_notify` is told the revision.
 const PROGRESS: Duration = Duration::from_secs(600);
 /// Of a watch that could not be created.
@@ -65,7 +65,7 @@ impl Watches {
                     ..WatchOut::default()
                 });
             }
-        } else if request.progress_request.is_some() {
+        } else if request.progress_request.is_some() && !self.all.is_empty() {
             self.say(WatchOut {
                 header: self.header.at(store.revision()),
                 watch_id: Text(NO_ID),
@@ -141,7 +141,7 @@ impl Watches {
             }
             let one = &mut self.all[at];
             if one.next < store.compacted() {
-                let (id, header) = (one.id, self.header.at(store.revision()));
+                let (id, header) = (one.id, self.header.at(0));
                 self.all.remove(at);
                 self.say(WatchOut {
                     header,
@@ -198,6 +198,8 @@ impl One {
         if changes.is_empty() {
             return false;
         }
+        // What was before the compaction is not told.
+        let prev_kv = |c: &Change| self.prev_kv && c.kv.mod_revision > store.compacted();
         let mut parts = self.parts(&changes).peekable();
         while let Some(events) = parts.next() {
             ready.push_back(to_line(&WatchOut {
@@ -206,7 +208,7 @@ impl One {
                 fragment: parts.peek().is_some(),
                 events: events
                     .iter()
-                    .map(|c| EventOut::new(c, self.prev_kv))
+                    .map(|c| EventOut::new(c, prev_kv(c)))
                     .collect(),
                 ..WatchOut::default()
             }));

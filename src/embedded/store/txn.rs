@@ -12,7 +12,7 @@ use crate::embedded::request::{Compare, Op, Relation, Target, Txn};
 pub(in crate::embedded) struct Outcome {
     /// All comparisons held.
     pub succeeded: bool,
-    pub done: Vec<Done>,
+    pub done: Vec<At<Done>>,
 }
 
 #[derive(Debug)]
@@ -22,6 +22,9 @@ pub(in crate::embedded) enum Done {
     Deleted { kvs: Vec<Arc<Kv>>, tell: bool },
     Txn(Outcome),
 }
+
+/// A step, and the revision that the store had reached with it.
+pub(in crate::embedded) type At<T> = (i64, T);
 
 /// The branch to take, and those of the transactions nested in it, in order.
 struct Path {
@@ -80,7 +83,7 @@ impl Store {
         let mut nested = path.nested.iter();
         let mut done = Vec::new();
         for op in branch(txn, path.succeeded) {
-            done.push(match op {
+            let step = match op {
                 Op {
                     request_range: Some(range),
                     ..
@@ -108,7 +111,8 @@ impl Store {
                     ..
                 } => Done::Txn(self.apply(txn, nested.next().expect("a path for each"))),
                 _ => continue,
-            });
+            };
+            done.push((self.revision + i64::from(!self.changes.is_empty()), step));
         }
         Outcome {
             succeeded: path.succeeded,
