@@ -67,6 +67,7 @@ mod refusal;
 mod reply;
 mod request;
 mod server;
+mod session;
 mod store;
 mod watches;
 mod wire;
@@ -82,6 +83,13 @@ use mio::{Poll, Waker};
 
 use self::request::DeleteRange;
 use self::server::{Command, Server, WAKER};
+
+/// For the fuzz target: what a client is sent that sends these pieces.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn serve<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    session::alone::serve(pieces)
+}
 
 /// A running registry; see the [module](self). Dropping it ends it, and joins its thread.
 pub struct Registry {

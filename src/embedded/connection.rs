@@ -268,12 +268,10 @@ impl Connection {
     }
 
     fn finish(&mut self, mut reply: Reply<SendBody>) {
-        if reply.is_chunked() {
-            let mut last = [0; 16];
-            let (_, written) = reply.write(&[], &mut last).unwrap_or((0, 0));
-            self.output.extend_from_slice(&last[..written]);
-        }
-        let close = reply.proceed().must_close_connection();
+        let mut last = [0; 16];
+        let (_, written) = reply.write(&[], &mut last).unwrap_or((0, 0));
+        self.output.extend_from_slice(&last[..written]);
+        let close = !reply.is_finished() || reply.proceed().must_close_connection();
         self.done(close);
     }
 

@@ -25,13 +25,21 @@ impl Lease {
     }
 }
 
-#[derive(Default)]
 pub(super) struct Leases {
+    next_id: i64,
     by_id: BTreeMap<i64, Lease>,
     by_time: BTreeSet<(Instant, i64)>,
 }
 
 impl Leases {
+    pub fn new(next_id: i64) -> Self {
+        Leases {
+            next_id,
+            by_id: BTreeMap::new(),
+            by_time: BTreeSet::new(),
+        }
+    }
+
     /// What is granted; `id` must not be in use.
     pub fn grant(&mut self, id: i64, ttl: i64, now: Instant) -> Result<i64, Refusal> {
         if ttl > MOST_TTL {
@@ -64,12 +72,13 @@ impl Leases {
         }
     }
 
-    /// An id that is not in use, as hard to guess as etcd's.
-    pub fn free_id(&self) -> i64 {
+    /// An id that is not in use.
+    pub fn free_id(&mut self) -> i64 {
         loop {
-            let id = crate::jitter::random() >> 1;
-            if id != 0 && !self.by_id.contains_key(&(id as i64)) {
-                return id as i64;
+            let id = self.next_id;
+            self.next_id = id.checked_add(1).unwrap_or(1);
+            if id != 0 && !self.by_id.contains_key(&id) {
+                return id;
             }
         }
     }

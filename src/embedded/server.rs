@@ -9,12 +9,9 @@ use crossbeam_channel::{Receiver, TryRecvError};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use super::api::{self, Answer};
-use super::connection::Connection;
-use super::refusal::Refusal;
 use super::reply::Header;
+use super::session::Session;
 use super::store::{Limits, Store};
-use super::watches::Watches;
 use super::wire::Text;
 
 /// More connections than this are closed as they come.
@@ -59,17 +56,10 @@ pub(super) struct Server {
 
 struct Client {
     socket: TcpStream,
-    connection: Connection,
+    session: Session,
     writable: bool,
-    stream: Option<Stream>,
     /// Since when it owes us the rest of a request, or to take an answer.
     waiting: Option<Instant>,
-}
-
-struct Stream {
-    watches: Watches,
-    /// When it is to end.
-    until: Option<Instant>,
 }
 
 impl Server {
@@ -83,7 +73,7 @@ impl Server {
             next_token: FIRST_CLIENT,
             readable: BTreeSet::new(),
             mode: Mode::Serving,
-            store: Store::new(Limits::DEFAULT),
+            store: store(),
             header: header(),
         };
         server.listen()?;
@@ -272,7 +262,7 @@ impl Server {
 
     /// Everything lost, as if its data had been deleted: another cluster, at revision 1.
     pub fn wipe(&mut self) {
-        self.store = Store::new(Limits::DEFAULT);
+        self.store = store();
         self.header = header();
         for token in self.clients.keys().copied().collect::<Vec<_>>() {
             self.drop_client(token);
@@ -280,12 +270,20 @@ impl Server {
     }
 }
 
+/// A number that no other registry has.
+fn id() -> i64 {
+    (crate::jitter::random() >> 1) as i64
+}
+
+fn store() -> Store {
+    Store::new(Limits::DEFAULT, id())
+}
+
 /// A cluster of its own.
 fn header() -> Header {
-    let id = || Text((crate::jitter::random() >> 1) as i64);
     Header {
-        cluster_id: id(),
-        member_id: id(),
+        cluster_id: Text(id()),
+        member_id: Text(id()),
         revision: Text(0),
         raft_term: Text(2),
     }
@@ -295,20 +293,16 @@ impl Client {
     fn new(socket: TcpStream) -> Self {
         Client {
             socket,
-            connection: Connection::new(),
+            session: Session::new(),
             writable: true,
-            stream: None,
             waiting: None,
         }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        match &self.stream {
-            Some(stream) => {
-                let progress = stream.watches.next_progress();
-                [stream.until, progress].into_iter().flatten().min()
-            }
-            None => self.waiting.map(|since| since + PATIENCE),
+        match self.session.is_streaming() {
+            true => self.session.next_deadline(),
+            false => self.waiting.map(|since| since + PATIENCE),
         }
     }
 
@@ -317,47 +311,27 @@ impl Client {
         let mut buffer = [0; 16 << 10];
         let mut turn = TURN;
         loop {
-            self.answer(store, header, now);
-            let room = self.connection.room().min(buffer.len()).min(turn);
+            self.session.answer(store, header, now);
+            let connection = &mut self.session.connection;
+            let room = connection.room().min(buffer.len()).min(turn);
             if room == 0 {
                 // While it streams, what the client sends stays where it is.
                 return turn == 0;
             }
             match self.socket.read(&mut buffer[..room]) {
                 Ok(0) => {
-                    if self.stream.take().is_some() {
-                        self.connection.send(&api::error_line(&Refusal::CANCELED));
-                        self.connection.end();
-                    }
-                    self.connection.ended();
+                    self.session.hung_up();
                     return false;
                 }
                 Ok(count) => {
                     turn -= count;
-                    self.connection.received(&buffer[..count]);
+                    connection.received(&buffer[..count]);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
-                    self.connection.broken();
+                    connection.broken();
                     return false;
-                }
-            }
-        }
-    }
-
-    fn answer(&mut self, store: &mut Store, header: Header, now: Instant) {
-        while let Some(request) = self.connection.request() {
-            match api::answer(&request, store, header, now) {
-                Answer::Whole {
-                    status,
-                    content_type,
-                    body,
-                } => self.connection.answer(status, content_type, &body),
-                Answer::Watch { watches, period } => {
-                    self.connection.stream();
-                    let until = period.map(|period| now + period);
-                    self.stream = Some(Stream { watches, until });
                 }
             }
         }
@@ -367,50 +341,30 @@ impl Client {
     fn write(&mut self, store: &Store, now: Instant) -> bool {
         let mut ended = false;
         loop {
-            ended |= self.feed(store, now);
-            if !self.writable || self.connection.output().is_empty() {
+            ended |= self.session.feed(store, now);
+            let connection = &mut self.session.connection;
+            if !self.writable || connection.output().is_empty() {
                 break;
             }
-            match self.socket.write(self.connection.output()) {
+            match self.socket.write(connection.output()) {
                 Ok(count) => {
-                    self.connection.sent(count);
+                    connection.sent(count);
                     self.waiting = None;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.connection.broken(),
+                Err(_) => connection.broken(),
             }
         }
-        self.waiting = match self.connection.is_waiting() {
+        self.waiting = match self.session.connection.is_waiting() {
             true => self.waiting.or(Some(now)),
             false => None,
         };
         ended
     }
 
-    /// Whether the stream has ended with that.
-    fn feed(&mut self, store: &Store, now: Instant) -> bool {
-        let Some(stream) = &mut self.stream else {
-            return false;
-        };
-        while self.connection.takes_more() {
-            match stream.watches.next(store, now) {
-                Some(message) => self.connection.send(&message),
-                None => break,
-            }
-        }
-        let over = stream.until.is_some_and(|until| until <= now);
-        if over {
-            self.connection
-                .send(&api::error_line(&Refusal::PERIOD_OVER));
-            self.connection.end();
-            self.stream = None;
-        }
-        over
-    }
-
     fn is_over(&self, now: Instant) -> bool {
-        let late = self.stream.is_none() && self.waiting.is_some_and(|at| at + PATIENCE <= now);
-        late || self.connection.is_over()
+        let late = self.waiting.is_some_and(|since| since + PATIENCE <= now);
+        (late && !self.session.is_streaming()) || self.session.connection.is_over()
     }
 }

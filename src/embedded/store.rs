@@ -89,9 +89,10 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub fn new(limits: Limits) -> Self {
+    /// `id` is where the ids of leases begin.
+    pub fn new(limits: Limits, id: i64) -> Self {
         Store {
-            leases: Leases::default(),
+            leases: Leases::new(id),
             limits,
             revision: 1,
             compacted: -1,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use self::binary::{Version, default_binary, version_of};
+use self::binary::{Version, default_binary, is_embedded, version_of};
 use super::gateway::Gateway;
 use super::sys::{self, ReservedPort};
 
@@ -37,6 +37,7 @@ pub struct Etcd {
 pub struct Options {
     binary: PathBuf,
     version: Version,
+    embedded: bool,
     args: Vec<OsString>,
     https: bool,
     pub(super) name: String,
@@ -47,6 +48,7 @@ pub struct Options {
 impl Options {
     /// An etcd other than the one that `HEADCOUNT_ETCD` or `tests/etcd.sh` provides.
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Options {
+        self.embedded = false;
         self.binary = path.into();
         self.version = version_of(&self.binary)
             .unwrap_or_else(|| panic!("{} is no etcd that runs here", self.binary.display()));
@@ -126,6 +128,7 @@ impl Etcd {
         Options {
             binary,
             version,
+            embedded: is_embedded(),
             args: vec![],
             https: false,
             name: "n0".into(),
@@ -217,7 +220,9 @@ impl Etcd {
             "a node of a cluster can't be wiped alone"
         );
         self.kill();
-        fs::remove_dir_all(self.data()).expect("remove etcd's data");
+        if !self.options.embedded {
+            fs::remove_dir_all(self.data()).expect("remove etcd's data");
+        }
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.launch();
         self.wait_ready(START_BOUND);
@@ -248,7 +253,11 @@ impl Etcd {
     /// Whether it answers reads right now.
     pub fn healthy(&self) -> bool {
         // By a port of its own, for it is plain HTTP whatever the clients are served.
-        let metrics = format!("http://127.0.0.1:{}", self.metrics.port);
+        let port = match self.options.embedded {
+            true => self.client.port,
+            false => self.metrics.port,
+        };
+        let metrics = format!("http://127.0.0.1:{port}");
         let health = Gateway::with_timeout(metrics, Duration::from_secs(2)).try_get("/health");
         // The value is the string "true"; a server without a leader says "false" and 503.
         health.is_ok_and(|(status, body)| status == 200 && body["health"] == "true")
@@ -289,6 +298,9 @@ impl Etcd {
     }
 
     fn command(&self) -> Command {
+        if self.options.embedded {
+            return self.embedded();
+        }
         let Options {
             binary,
             version,
@@ -306,11 +318,7 @@ impl Etcd {
             Some(_) => nodes.clone(),
             None => format!("{peer} {generation}"),
         };
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log());
-        let log = log.expect("etcd's log file");
+        let log = self.log_file();
 
         let mut command = Command::new(binary);
         // Settings in the environment count wherever there is no flag.
@@ -363,6 +371,35 @@ impl Etcd {
         }
         command.args(args);
         command
+    }
+
+    /// The embedded registry in its place.
+    fn embedded(&self) -> Command {
+        let Options {
+            binary,
+            args,
+            nodes,
+            ..
+        } = &self.options;
+        assert!(
+            args.is_empty() && nodes.is_none(),
+            "this test needs an etcd: the embedded registry knows no {args:?}"
+        );
+        let mut command = Command::new(binary);
+        command
+            .args(["--listen", &self.address()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(self.log_file());
+        command
+    }
+
+    fn log_file(&self) -> fs::File {
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log());
+        log.expect("etcd's log file")
     }
 
     /// Where its data is. Only to be touched while it is stopped.

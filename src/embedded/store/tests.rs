@@ -110,7 +110,7 @@ fn state(found: &Found) -> State {
 }
 
 fn run(steps: Vec<Step>, limits: Limits) -> Result<(), TestCaseError> {
-    let mut store = Store::new(limits);
+    let mut store = Store::new(limits, 7);
     let mut model = Model {
         states: vec![State::new()],
         leases: BTreeMap::new(),
@@ -293,7 +293,7 @@ fn history_keeps_within_its_bounds() {
         history_bytes: 50 * (OVERHEAD + 2),
         quota_bytes: 10 * (OVERHEAD + 2),
     };
-    let mut store = Store::new(limits);
+    let mut store = Store::new(limits, 7);
     for n in 0..1000u32 {
         store
             .put(&put((n % 9) as u8, n as u8, 0))

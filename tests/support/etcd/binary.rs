@@ -2,12 +2,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use crate::support::process::example;
+
 pub type Version = (u32, u32, u32);
+
+/// What `HEADCOUNT_ETCD` says where the embedded registry stands in for etcd: the example
+/// `registry`, as a process of its own, so that it can be killed and paused as etcd is.
+const EMBEDDED: &str = "embedded";
+
+pub fn is_embedded() -> bool {
+    std::env::var_os("HEADCOUNT_ETCD").is_some_and(|value| value == EMBEDDED)
+}
 
 /// The etcd to test with. There is always one: a test that skips itself proves nothing.
 pub fn default_binary() -> &'static (PathBuf, Version) {
     static FOUND: OnceLock<(PathBuf, Version)> = OnceLock::new();
     FOUND.get_or_init(|| {
+        if is_embedded() {
+            // The version whose replies it gives.
+            return (example("registry"), (3, 5, 16));
+        }
         if let Some(path) = std::env::var_os("HEADCOUNT_ETCD").filter(|path| !path.is_empty()) {
             let path = PathBuf::from(path);
             let version = version_of(&path).unwrap_or_else(|| {
