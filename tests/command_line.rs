@@ -10,6 +10,7 @@ use std::time::Duration;
 use ledger::{add, commit, delete, put};
 use programs::{SOON, end, folded, member, spawn_member, truth, view, watch};
 use support::etcd::Etcd;
+use support::gateway::Gateway;
 use support::process::Example;
 use support::wait::{throughout, until};
 
@@ -89,6 +90,41 @@ fn g8_a_name_in_use_is_waited_for_or_refused() {
     end(&waits, libc::SIGTERM);
 }
 
+/// Its first line is all that a program needs; the commands it proposes to people do work.
+#[test]
+fn g12_a_registry_of_its_own_serves_the_others_until_it_is_told_to_end() {
+    let registry = Example::spawn("registry", ["--listen", "127.0.0.1:0"]);
+    let endpoint = registry.next_line(SOON).expect("its endpoint").text;
+    let options = ["--json", "--endpoints", &endpoint];
+    let watch = Example::spawn("watch", options);
+    watch.wait_line(SOON, |line| line["event"] == "Synced");
+    let name = ["--type", "gate", "--id", "gate-1"];
+    let member = Example::spawn("member", [&options[..], &name].concat());
+    watch.wait_line(SOON, |line| line["event"] == "AddMember");
+    until(SOON, "its commands", || {
+        registry.output().contains("/v3/kv/range -d ")
+    });
+    let range = registry
+        .output()
+        .split('\'')
+        .nth(1)
+        .map(serde_json::from_str);
+    let range = range.expect("a body in quotes").expect("which is JSON");
+    let (status, found) = Gateway::new(&endpoint).post("/v3/kv/range", &range);
+    assert_eq!((status, &found["count"]), (200, &"1".into()), "{found}");
+
+    let taken = endpoint.replace("http://", "");
+    let second = Example::spawn("registry", ["--listen", &taken]);
+    assert_eq!(second.wait_exit(SOON).code(), Some(1));
+    until(SOON, "it says why", || second.errors().contains("in use"));
+
+    end(&member, libc::SIGTERM);
+    watch.wait_line(SOON, |line| line["event"] == "RemoveMember");
+    for program in [&watch, &registry] {
+        end(program, libc::SIGTERM);
+    }
+}
+
 #[test]
 fn g13_wrong_options_and_hopeless_settings_end_with_a_sentence() {
     let etcd = Etcd::start();
@@ -104,6 +140,8 @@ fn g13_wrong_options_and_hopeless_settings_end_with_a_sentence() {
     for (name, args, code, says) in [
         ("watch", &["--help"][..], 0, "--exclude-type"),
         ("member", &["--help"], 0, "--on-conflict"),
+        ("registry", &["--help"], 0, "--listen"),
+        ("registry", &["--listen", "here"], 2, "here"),
         ("watch", &["--nonsense"], 2, "--nonsense"),
         ("watch", &["--for", "soon"], 2, "soon"),
         ("watch", &["--user", "u"], 2, "HEADCOUNT_PASSWORD"),
