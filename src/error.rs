@@ -102,7 +102,7 @@ pub enum Error {
         limit: usize,
     },
     /// Another live instance holds this (type, id) and the policy is
-    /// [`OnConflict::Fail`](crate::OnConflict::Fail).
+    /// [`OnConflict::Fail`](crate::OnConflict::Fail); or it took over while we were starting.
     Conflict {
         /// The member that holds it, `type/id`.
         member: String,

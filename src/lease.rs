@@ -199,9 +199,15 @@ impl Keeper {
         }
     }
 
+    /// Another one has our name, for good.
     fn end(&self, state: &mut State) {
+        // Should `start` still wait: no longer.
+        self.own.refuse(Error::Conflict {
+            member: self.name.to_string(),
+        });
         self.own.end();
         *state = State::Ended;
+        self.hub.own_event(Event::Displaced);
     }
 
     /// Looks who is there, and does what the policy says.
@@ -238,17 +244,8 @@ impl Keeper {
                 self.hub.waiting();
                 Ok(())
             }
-            Decision::Conflict => {
-                self.own.refuse(Error::Conflict {
-                    member: self.name.to_string(),
-                });
+            Decision::Conflict | Decision::Displaced => {
                 self.end(state);
-                self.hub.own_event(Event::Displaced);
-                Ok(())
-            }
-            Decision::Displaced => {
-                self.end(state);
-                self.hub.own_event(Event::Displaced);
                 Ok(())
             }
         }
@@ -374,7 +371,6 @@ impl Keeper {
             }
             Verdict::Displaced => {
                 self.end(state);
-                self.hub.own_event(Event::Displaced);
                 Ok(())
             }
         }

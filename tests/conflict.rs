@@ -195,6 +195,34 @@ fn fail_is_an_error_of_start_and_leaves_nothing() {
     assert!(second.is_registered());
 }
 
+/// Whose name is taken before it has seen itself is told so at once, not when it has waited in vain.
+#[test]
+fn taken_over_while_starting() {
+    let etcd = Etcd::start();
+    // It is registered, but nobody tells it.
+    let deaf = |_: &Request, line: String| (!line.contains("events")).then_some(line);
+    let relay = FakeGateway::relay(etcd.endpoint(), deaf);
+    let started = Instant::now();
+    let first = std::thread::spawn({
+        let slow = member(relay.endpoint(), NAME, 3).start_timeout(Duration::from_secs(60));
+        move || slow.start()
+    });
+    let gateway = etcd.gateway();
+    until(SOON, "it is registered", || {
+        gateway.get(&key(NAME)).is_some()
+    });
+    let (second, ..) = joined(&etcd);
+    match first.join().expect("no panic") {
+        Err(Error::Conflict { member }) => assert_eq!(member, NAME),
+        other => panic!("{other:?}"),
+    }
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "long before its time-out"
+    );
+    assert!(second.is_registered());
+}
+
 #[test]
 fn a_go_server_is_taken_over() {
     let etcd = Etcd::start();
