@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that tests: fetches two etcd versions (no root needed), then runs all tests on both.
+# Everything that tests: fetches two etcd versions (no root needed), then runs all tests on both,
+# and those that need no etcd of their own on the embedded registry as well.
 # Needs Rust, a C linker, and a Debian machine with its package mirror in reach.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -7,6 +8,21 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 command -v cargo >/dev/null || { echo "tests/run.sh: cargo is not on the PATH" >&2; exit 1; }
 bash tests/etcd.sh
 etcd=$(cd "${CARGO_TARGET_DIR:-target}/etcd" && pwd)
+
+# Not about a store, or about both: once, or with each etcd, is enough.
+elsewhere=(conformance demo embedded embedded_load support_selftest)
+# What the embedded registry can't do.
+needs_etcd=(
+    auth tls                                     # it has neither
+    g13_the_password_comes_from_the_environment  # nor here
+    a_gateway_that_is_switched_off_is_named      # it is nothing but the gateway
+    g6_g7_g9_no_leader                           # it is one node
+    g9_no_leader_at_the_only_endpoint_is_named
+    g7_an_etcd_that_is_away_for_seconds          # it keeps nothing on disk
+    g8_keeps_its_incarnation_over_an_etcd_restart
+    g1_g6_a_restored_etcd_whose_revision_went_back
+    g8_a_full_etcd_costs_no_registration         # its quota can't be set
+)
 
 echo "== unit tests, without features"
 cargo test --lib
@@ -17,3 +33,17 @@ for version in old new; do
     echo "== integration tests on $("$etcd/$version/etcd" --version | head -n 1)"
     HEADCOUNT_ETCD=$etcd/$version/etcd cargo test --all-features --test '*'
 done
+
+echo "== integration tests on the embedded registry"
+tests=() skipped=()
+for file in tests/*.rs; do
+    name=$(basename "$file" .rs)
+    case " ${elsewhere[*]} ${needs_etcd[*]} " in
+        *" $name "*) ;;
+        *) tests+=(--test "$name") ;;
+    esac
+done
+for name in "${needs_etcd[@]}"; do
+    skipped+=(--skip "$name")
+done
+HEADCOUNT_ETCD=embedded cargo test --all-features "${tests[@]}" -- "${skipped[@]}"
