@@ -1,4 +1,5 @@
 mod auth;
+mod raw;
 mod stream;
 
 use std::io::Read;
@@ -10,8 +11,9 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use ureq::Agent;
 
-pub use self::stream::Lines;
+pub use self::raw::Raw;
 pub(super) use self::stream::read_lines;
+pub use self::stream::{Lines, Next};
 
 /// A raw client of one etcd's JSON gateway: what the crate under test does is checked with it.
 ///

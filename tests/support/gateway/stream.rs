@@ -21,39 +21,74 @@ impl Gateway {
     /// Starts a streaming call; its lines arrive as they come. Panics if there is no answer.
     #[track_caller]
     pub fn stream(&self, path: &str, body: &Value) -> Lines {
+        let bound = Duration::from_secs(10);
+        match self.try_stream(path, &[], &body.to_string(), bound) {
+            Ok(lines) => lines,
+            Err(error) => panic!("{}{path}: {error}", self.endpoint),
+        }
+    }
+
+    /// The same with any body and headers, waiting for the answer no longer than `bound`.
+    pub fn try_stream(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+        bound: Duration,
+    ) -> Result<Lines, String> {
         // An agent of its own: shutting it down is what ends a blocked read.
         let agent = agent_config()
             .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_recv_response(Some(Duration::from_secs(10)))
+            .timeout_recv_response(Some(bound))
             .build()
             .new_agent();
         let mut request = agent.post(format!("{}{path}", self.endpoint));
         if let Some(token) = &*self.token.lock() {
             request = request.header("Authorization", token);
         }
-        let response = match request.send(body.to_string()) {
-            Ok(response) => response,
-            Err(error) => panic!("{}{path}: {error}", self.endpoint),
-        };
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send(body).map_err(|error| error.to_string())?;
+        let status = response.status().as_u16();
+        let content_type = response.headers().get("Content-Type");
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        let content_type = content_type.unwrap_or_default().to_owned();
         let (sender, receiver) = mpsc::channel();
         let reader = std::thread::spawn(move || {
             let mut body = response.into_body().into_reader();
             let take = |line: &str| sender.send((Instant::now(), line.to_owned())).is_ok();
-            let _ = read_lines(&mut body, take);
+            read_lines(&mut body, take)
         });
-        Lines {
+        Ok(Lines {
+            status,
+            content_type,
             receiver,
             agent: Some(agent),
             reader: Some(reader),
-        }
+        })
     }
 }
 
 /// The lines of a stream; dropping it closes the connection.
 pub struct Lines {
+    pub status: u16,
+    pub content_type: String,
     receiver: mpsc::Receiver<(Instant, String)>,
     agent: Option<Agent>,
-    reader: Option<std::thread::JoinHandle<()>>,
+    reader: Option<std::thread::JoinHandle<std::io::Result<()>>>,
+}
+
+/// What a stream does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    Line(String),
+    /// Nothing came within the bound.
+    Silence,
+    /// The body is over, as HTTP wants it.
+    End,
+    /// The connection broke in the middle of the body.
+    Broken,
 }
 
 impl Lines {
@@ -64,6 +99,20 @@ impl Lines {
             at,
             serde_json::from_str(&line).unwrap_or(Value::String(line)),
         ))
+    }
+
+    /// `next`, told apart: the line as it came, or how the stream ended.
+    pub fn next_raw(&mut self, bound: Duration) -> Next {
+        match self.receiver.recv_timeout(bound) {
+            Ok((_, line)) => Next::Line(line),
+            Err(mpsc::RecvTimeoutError::Timeout) => Next::Silence,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                match self.reader.take().map(std::thread::JoinHandle::join) {
+                    Some(Ok(Err(_))) => Next::Broken,
+                    _ => Next::End,
+                }
+            }
+        }
     }
 
     /// Skips lines until one fits.
