@@ -58,6 +58,9 @@
 //! | size | quota of 2 GiB, then an alarm | 256 MiB of keys and values; puts beyond that get the same error, without an alarm |
 //! | error replies | shaped by the version | as etcd 3.5 with a gateway of version 2 |
 //! | a request that can't be read | Go's words for why | serde's, under the same code |
+//! | numbers that stand for nothing, such as a sort order of 9 | taken for something | refused as unreadable |
+//! | a watch by a client of HTTP/1.0 | without an encoding | in chunks |
+//! | unclean paths, such as `//v3/kv/put` | redirected | `Not Found` |
 //! | other paths | the whole API | maintenance `status` and `authenticate` (which says that authentication is off); the rest is `Not Found` |
 
 mod api;

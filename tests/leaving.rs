@@ -39,9 +39,12 @@ fn ours() -> Vec<String> {
         .collect()
 }
 
+/// A thread that was joined takes the kernel a moment more to clear away.
 #[track_caller]
 fn no_threads() {
-    assert_eq!(ours(), [""; 0]);
+    until(Duration::from_secs(1), "no thread is left", || {
+        ours().is_empty()
+    });
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -10,7 +10,9 @@ use super::reply::{
     self, DeletedOut, ErrorOut, Header, HeaderOut, KvOut, LeaseIdOut, LeaseOut, LeasesOut, Message,
     PutOut, StatusOut,
 };
-use super::request::{Compaction, DeleteRange, Empty, Grant, LeaseId, Put, Range, TimeToLive, Txn};
+use super::request::{
+    Authenticate, Compaction, DeleteRange, Empty, Grant, LeaseId, Put, Range, TimeToLive, Txn,
+};
 use super::store::Store;
 use super::watches::Watches;
 use super::wire::{Base64, Text};
@@ -19,6 +21,8 @@ use super::wire::{Base64, Text};
 const VERSION: &str = "3.5.16";
 /// etcd's default limit on a request, in bytes.
 const MOST_BYTES: usize = 3 << 19;
+/// gRPC's, as etcd sets it.
+const MOST_MESSAGE: usize = MOST_BYTES + (512 << 10);
 
 /// The reply to a request.
 pub(super) enum Answer {
@@ -72,7 +76,7 @@ pub(super) fn answer(request: &Request, store: &mut Store, header: Header, now: 
         "/v3/lease/revoke" | "/v3/kv/lease/revoke" => |call| call.revoke(),
         "/v3/lease/leases" | "/v3/kv/lease/leases" => |call| call.leases(),
         "/v3/maintenance/status" => |call| call.status(),
-        "/v3/auth/authenticate" => |_| Err(Refusal::NO_AUTH),
+        "/v3/auth/authenticate" => |call| call.read::<Authenticate>().and(Err(Refusal::NO_AUTH)),
         _ => return refused(&Refusal::nowhere(NOT_FOUND, "Not Found")),
     };
     if !request.is_post {
@@ -154,9 +158,6 @@ struct Call<'a> {
 impl<'a> Call<'a> {
     /// The request's message; nothing at all is an empty one.
     fn read<T: for<'de> Deserialize<'de> + Default>(&self) -> Result<T, Refusal> {
-        if self.body.len() / 4 * 3 > MOST_BYTES {
-            return Err(Refusal::TOO_LARGE);
-        }
         self.messages().next().unwrap_or_else(|| Ok(T::default()))
     }
 
@@ -189,6 +190,13 @@ impl<'a> Call<'a> {
 
     fn put(&mut self) -> Reply {
         let request: Put = self.read()?;
+        let bytes = request.message_bytes();
+        if bytes > MOST_MESSAGE {
+            return Err(Refusal::message_too_large(bytes, MOST_MESSAGE));
+        }
+        if bytes > MOST_BYTES {
+            return Err(Refusal::TOO_LARGE);
+        }
         let previous = self.store.put(&request)?;
         let prev_kv = previous.as_deref().filter(|_| request.prev_kv);
         Ok(to_json(&PutOut {
@@ -208,6 +216,10 @@ impl<'a> Call<'a> {
     }
 
     fn txn(&mut self) -> Reply {
+        // About the bytes in it: they come as base64.
+        if self.body.len() / 4 * 3 > MOST_BYTES {
+            return Err(Refusal::TOO_LARGE);
+        }
         let request: Txn = self.read()?;
         let outcome = self.store.txn(&request)?;
         Ok(to_json(&reply::txn(self.header(), &outcome)))

@@ -32,6 +32,8 @@ pub(super) struct Connection {
     output: Vec<u8>,
     /// How much of the output has been sent.
     sent: usize,
+    /// The client wants the connection closed after the answer.
+    last: bool,
 }
 
 enum State {
@@ -61,6 +63,7 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             sent: 0,
+            last: false,
         }
     }
 
@@ -147,6 +150,14 @@ impl Connection {
             too_large: false,
             timeout: timeout(&head),
         };
+        let headers = head.headers();
+        self.last = headers
+            .get("connection")
+            .is_some_and(|value| value == "close");
+        let encoding = headers.get("transfer-encoding");
+        if encoding.is_some_and(|encoding| encoding != "chunked") {
+            return Step::Bad("501 Not Implemented");
+        }
         match reply.proceed() {
             Some(RecvRequestResult::RecvBody(reply)) => Step::Next(State::Body(reply, request)),
             Some(RecvRequestResult::ProvideResponse(reply)) => Step::Whole(reply, request),
@@ -244,6 +255,9 @@ impl Connection {
         };
         let response = Response::builder().status(status);
         let mut response = response.header("content-type", content_type);
+        if self.last {
+            response = response.header("connection", "close");
+        }
         if let Some(length) = length {
             response = response.header("content-length", length);
         }

@@ -56,6 +56,15 @@ impl Refusal {
     pub const CANCELED: Refusal = refusal(CANCELLED, "context canceled");
     pub const PERIOD_OVER: Refusal = refusal(DEADLINE_EXCEEDED, "context deadline exceeded");
 
+    /// A request with more bytes than gRPC takes.
+    pub fn message_too_large(bytes: usize, most: usize) -> Refusal {
+        let message = format!("grpc: received message larger than max ({bytes} vs. {most})");
+        Refusal {
+            code: EXHAUSTED,
+            message: message.into(),
+        }
+    }
+
     /// A request to a place, or by a method, that is not there.
     pub fn nowhere(code: u8, message: &'static str) -> Refusal {
         refusal(code, message)

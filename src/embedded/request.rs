@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::wire::{Names, bytes, flag, int, list, named, named_list};
+use super::wire::{Names, bytes, flag, int, known_names, list, named};
 
 pub(super) type Bytes = Box<[u8]>;
 
@@ -119,6 +119,18 @@ pub(super) struct Put {
     pub ignore_value: bool,
     #[serde(deserialize_with = "flag", alias = "ignoreLease")]
     pub ignore_lease: bool,
+}
+
+impl Put {
+    /// How long etcd's binary message is, about.
+    pub fn message_bytes(&self) -> usize {
+        let field = |bytes: &[u8]| match bytes.len() {
+            0 => 0,
+            // The field's number, the length in groups of seven bits, and the bytes.
+            length => 1 + (length.ilog2() / 7 + 1) as usize + length,
+        };
+        field(&self.key) + field(&self.value)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -251,6 +263,15 @@ pub(super) struct TimeToLive {
     pub keys: bool,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Authenticate {
+    #[serde(rename = "name")]
+    _name: String,
+    #[serde(rename = "password")]
+    _password: String,
+}
+
 /// A request without fields that matter here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -278,7 +299,7 @@ pub(super) struct WatchCreate {
     pub start_revision: i64,
     #[serde(deserialize_with = "flag", alias = "progressNotify")]
     pub progress_notify: bool,
-    #[serde(deserialize_with = "named_list")]
+    #[serde(deserialize_with = "known_names")]
     pub filters: Vec<Filter>,
     #[serde(deserialize_with = "flag", alias = "prevKv")]
     pub prev_kv: bool,

@@ -3,9 +3,8 @@
 use std::fmt;
 
 use base64::Engine;
-use base64::alphabet::{STANDARD as PLAIN, URL_SAFE};
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
-use base64::engine::{DecodePaddingMode, general_purpose::PAD};
+use base64::alphabet::{STANDARD as STANDARD_ALPHABET, URL_SAFE};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, NO_PAD, STANDARD};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Deserialize as Read, Serialize, Serializer};
 
@@ -24,10 +23,9 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D
 
 /// Base64 of either alphabet, padded or not; null for nothing.
 pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u8]>, D::Error> {
-    const LENIENT: GeneralPurposeConfig =
-        PAD.with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    const ENGINE: GeneralPurpose = GeneralPurpose::new(&PLAIN, LENIENT);
-    const URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, LENIENT);
+    const BARE: GeneralPurposeConfig = NO_PAD.with_decode_allow_trailing_bits(true);
+    const PLAIN: GeneralPurpose = GeneralPurpose::new(&STANDARD_ALPHABET, BARE);
+    const URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, BARE);
     struct Base64;
     impl Visitor<'_> for Base64 {
         type Value = Box<[u8]>;
@@ -35,9 +33,14 @@ pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u
             f.write_str("base64")
         }
         fn visit_str<E: Error>(self, text: &str) -> Result<Box<[u8]>, E> {
-            let decoded = match text.contains(['-', '_']) {
-                true => URL.decode(text),
-                false => ENGINE.decode(text),
+            let bare = text.trim_end_matches('=');
+            let padding = text.len() - bare.len();
+            if padding > 2 || (padding > 0 && text.len() % 4 != 0) {
+                return Err(E::custom("base64 with a padding that does not fit"));
+            }
+            let decoded = match bare.contains(['-', '_']) {
+                true => URL.decode(bare),
+                false => PLAIN.decode(bare),
             };
             decoded.map(Vec::into).map_err(E::custom)
         }
@@ -94,21 +97,24 @@ where
     deserializer.deserialize_any(Name(std::marker::PhantomData))
 }
 
-pub(super) fn named_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+/// A list of them, without those that are none.
+pub(super) fn known_names<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Names,
 {
-    struct One<T>(T);
-    impl<'de, T: Names> Deserialize<'de> for One<T> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            named(deserializer).map(One)
-        }
+    #[derive(Read)]
+    #[serde(untagged)]
+    enum One {
+        Number(i64),
+        Name(String),
     }
-    Ok(list::<D, One<T>>(deserializer)?
-        .into_iter()
-        .map(|one| one.0)
-        .collect())
+    let all = list::<D, One>(deserializer)?.into_iter();
+    let known = all.filter_map(|one| match one {
+        One::Number(number) => T::NAMES.get(usize::try_from(number).ok()?),
+        One::Name(name) => T::NAMES.iter().find(|(known, _)| *known == name),
+    });
+    Ok(known.map(|(_, value)| *value).collect())
 }
 
 /// A 64-bit number, written as a string.

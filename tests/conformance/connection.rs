@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use self::line::Line;
+use super::differences::OLD_STREAM;
 use super::talk::{Talk, parse};
 use crate::conform;
 use crate::support::gateway::{Raw, b64};
@@ -154,6 +155,7 @@ fn connection_that_is_not_kept() {
         // Its client knows no chunks.
         let mut line = Line::open(&t.address);
         let watch = old(&post("/v3/watch", WATCH));
+        t.allow(&OLD_STREAM);
         ask_watch(t, &mut line, "a watch in HTTP/1.0", watch);
     });
 }

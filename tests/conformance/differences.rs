@@ -111,6 +111,31 @@ pub static LENIENCE: Allowed = Allowed {
     },
 };
 
+pub static NO_MEANING: Allowed = Allowed {
+    why: "A number that stands for nothing is taken for something by etcd, and refused as \
+          unreadable by the registry.",
+    mask: LENIENCE.mask,
+};
+
+pub static NO_TIME: Allowed = Allowed {
+    why: "A negative time-out is over at once in etcd, and unreadable to the registry.",
+    mask: |entry| {
+        let mut refused = false;
+        on_errors(&mut entry.reply, &mut |code, _| {
+            refused |= *code == 3 || *code == 4
+        });
+        if refused {
+            entry.status = 0;
+            entry.reply = json!("<refused>");
+        }
+    },
+};
+
+pub static OLD_STREAM: Allowed = Allowed {
+    why: "To a client of HTTP/1.0 etcd streams without an encoding, the registry in chunks.",
+    mask: |entry| entry.reply["encoding"] = Value::Null,
+};
+
 pub static UNREADABLE_STREAM: Allowed = Allowed {
     why: "Where the first request of a stream can't be read, 3.4 answers 500 with code 2, 3.5 not \
           at all (a watch) or with nothing (a keepalive).",

@@ -104,7 +104,10 @@ impl<'a> Touched<'a> {
 fn touched(ops: &[Op]) -> Result<Touched<'_>, Refusal> {
     let mut all = Touched::default();
     let deletes = ops.iter().filter_map(|op| op.request_delete_range.as_ref());
-    all.deletes.extend(deletes.map(DeleteRange::keys));
+    // etcd overlooks those without an end, and so does this.
+    let ended = |keys: &Keys| keys.range_end != [0];
+    all.deletes
+        .extend(deletes.map(DeleteRange::keys).filter(ended));
     for nested in ops.iter().filter_map(|op| op.request_txn.as_ref()) {
         let (then, otherwise) = (touched(&nested.success)?, touched(&nested.failure)?);
         // Only one of the branches is taken: a key may stand in both.

@@ -45,13 +45,17 @@ impl Store {
                 ..Found::default()
             };
         }
-        let all: Vec<&Arc<Kv>> = self.at(request.keys(), at).collect();
-        let count = all.len() as i64;
-        let mut kvs: Vec<&Arc<Kv>> = all.into_iter().filter(|kv| passes(request, kv)).collect();
-        sort(request, &mut kvs);
+        let mut kvs: Vec<&Arc<Kv>> = self.at(request.keys(), at).collect();
+        let count = kvs.len() as i64;
         let limit = usize::try_from(request.limit)
             .ok()
             .filter(|&limit| limit > 0);
+        if let Some(limit) = limit.filter(|_| request.takes_the_first()) {
+            // One more, to know whether there is more.
+            kvs.truncate(limit.saturating_add(1));
+        }
+        kvs.retain(|kv| passes(request, kv));
+        sort(request, &mut kvs);
         let more = limit.is_some_and(|limit| kvs.len() > limit);
         kvs.truncate(limit.unwrap_or(usize::MAX));
         Found {
@@ -106,17 +110,32 @@ fn passes(request: &Range, kv: &Kv) -> bool {
     )
 }
 
-/// By key they come anyway.
-fn sort(request: &Range, kvs: &mut [&Arc<Kv>]) {
-    match request.sort_target {
-        Target::Key => {}
-        Target::Version => kvs.sort_by_key(|kv| kv.version),
-        Target::Create => kvs.sort_by_key(|kv| kv.create_revision),
-        Target::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
-        Target::Lease => kvs.sort_by_key(|kv| kv.lease),
-        Target::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
+impl Range {
+    /// Whether the limit counts before the order does, as in etcd where no order was asked for.
+    fn takes_the_first(&self) -> bool {
+        let filters = [
+            self.min_mod_revision,
+            self.max_mod_revision,
+            self.min_create_revision,
+            self.max_create_revision,
+        ];
+        self.sort_order == SortOrder::None && filters == [0; 4]
     }
-    if request.sort_order == SortOrder::Descend {
-        kvs.reverse();
+}
+
+/// By key they come anyway; those that are alike stay in that order.
+fn sort(request: &Range, kvs: &mut [&Arc<Kv>]) {
+    let ascending = |a: &Kv, b: &Kv| match request.sort_target {
+        Target::Key => a.key.cmp(&b.key),
+        Target::Version => a.version.cmp(&b.version),
+        Target::Create => a.create_revision.cmp(&b.create_revision),
+        Target::Mod => a.mod_revision.cmp(&b.mod_revision),
+        Target::Lease => a.lease.cmp(&b.lease),
+        Target::Value => a.value.cmp(&b.value),
+    };
+    match (request.sort_order, request.sort_target) {
+        (SortOrder::None | SortOrder::Ascend, Target::Key) => {}
+        (SortOrder::Descend, _) => kvs.sort_by(|a, b| ascending(b, a)),
+        _ => kvs.sort_by(|a, b| ascending(a, b)),
     }
 }
