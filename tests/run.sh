@@ -24,7 +24,7 @@ needs_etcd=(
     g8_a_full_etcd_costs_no_registration         # its quota can't be set
 )
 
-echo "== unit tests, without features"
+echo "== unit tests, without TLS"
 cargo test --lib
 echo "== unit and documentation tests, all features"
 cargo test --all-features --lib
