@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::connection::Request;
 use super::refusal::{NOT_FOUND, Refusal, UNIMPLEMENTED};
 use super::reply::{
-    self, DeletedOut, ErrorOut, Header, HeaderOut, KvOut, LeaseIdOut, LeaseOut, LeasesOut, Message,
-    PutOut, StatusOut,
+    self, DeletedOut, ErrorOut, Header, HeaderOut, KvOut, LeaseIdOut, LeaseOut, LeasesOut, PutOut,
+    StatusOut, to_json, to_line,
 };
 use super::request::{
     Authenticate, Compaction, DeleteRange, Empty, Grant, LeaseId, Put, Range, TimeToLive, Txn,
@@ -113,24 +113,6 @@ fn whole(status: u16, body: Vec<u8>) -> Answer {
 
 fn refused(refusal: &Refusal) -> Answer {
     json(refusal.status(), &ErrorOut::from(refusal))
-}
-
-fn to_json(message: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(message).expect("replies are plain data")
-}
-
-/// A message of a stream.
-pub(super) fn to_line(message: &impl Serialize) -> Vec<u8> {
-    let mut line = to_json(&Message::Result(message));
-    line.push(b'\n');
-    line
-}
-
-/// A stream's last message, where it does not end well.
-pub(super) fn error_line(refusal: &Refusal) -> Vec<u8> {
-    let mut line = to_json(&Message::<()>::Error(ErrorOut::from(refusal)));
-    line.push(b'\n');
-    line
 }
 
 #[derive(Serialize)]

@@ -199,7 +199,7 @@ pub(super) struct StatusOut {
 /// One message of a stream.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Message<'a, T> {
+enum Message<'a, T> {
     Result(T),
     Error(ErrorOut<'a>),
 }
@@ -263,4 +263,22 @@ impl<'a> EventOut<'a> {
 
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+pub(super) fn to_json(message: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("replies are plain data")
+}
+
+/// A message of a stream.
+pub(super) fn to_line(message: &impl Serialize) -> Vec<u8> {
+    let mut line = to_json(&Message::Result(message));
+    line.push(b'\n');
+    line
+}
+
+/// A stream's last message, where it does not end well.
+pub(super) fn error_line(refusal: &Refusal) -> Vec<u8> {
+    let mut line = to_json(&Message::<()>::Error(ErrorOut::from(refusal)));
+    line.push(b'\n');
+    line
 }

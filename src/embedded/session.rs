@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::api::{self, Answer};
 use super::connection::Connection;
 use super::refusal::Refusal;
-use super::reply::Header;
+use super::reply::{Header, error_line};
 use super::store::Store;
 use super::watches::Watches;
 
@@ -74,7 +74,7 @@ impl Session {
     }
 
     fn end(&mut self, why: &Refusal) {
-        self.connection.send(&api::error_line(why));
+        self.connection.send(&error_line(why));
         self.connection.end();
         self.stream = None;
     }

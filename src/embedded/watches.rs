@@ -4,8 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::api::to_line;
-use super::reply::{EventOut, Header, WatchOut};
+use super::reply::{EventOut, Header, WatchOut, to_line};
 use super::request::{Bytes, Filter, Keys, Watch, WatchCreate};
 use super::store::{Change, Store};
 use super::wire::Text;
