@@ -10,8 +10,10 @@
 //!   [`Outlet`] for the [`flush`] thread.
 //! * **G7 Fail-static**: losing the store is an event like others and changes no member.
 
+mod beats;
 mod flush;
 mod options;
+mod view;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,12 +21,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::delay::{Delay, MassLoss, Silence};
 use crate::error::Error;
 use crate::event::Event;
+use crate::heartbeat::Judge;
 use crate::kv::{Kv, KvEvent};
-use crate::member::Member;
 use crate::outlet::{Delivery, Outlet, Refused, Sink};
 use crate::roster::{Listing, Output, Roster, Rules};
+use crate::settings::Check;
 use crate::stats::{ListenerStats, Stats};
 
 pub use options::Options;
@@ -48,10 +52,37 @@ pub(crate) struct Hub {
     own: Option<(Box<str>, Box<str>)>,
     /// Wakes the registration thread: somebody touched our key.
     touched: Sender<()>,
+    /// Wakes the heartbeat checker: there is something to ask.
+    ask: Sender<()>,
+}
+
+/// How the hub is set up.
+pub(crate) struct Setup {
+    pub rules: Arc<Rules>,
+    /// This process' own `type/id` and instance token, if it is a member.
+    pub own: Option<(Box<str>, Box<str>)>,
+    pub check: Check,
+    pub check_rate: u32,
+    pub verdict_timeout: Duration,
+    pub mass_loss: MassLoss,
+}
+
+/// What the hub wakes others by; each is to be held by the thread that waits for it.
+pub(crate) struct Wakers {
+    /// The flusher: a listener lags or is gone, or a departure waits.
+    pub nudged: Receiver<()>,
+    /// The registration.
+    pub touched: Receiver<()>,
+    /// The heartbeat checker.
+    pub asked: Receiver<()>,
 }
 
 struct State {
     roster: Roster,
+    /// What the roster has gone through and listeners have not.
+    delay: Delay,
+    judge: Judge,
+    mass_losses: u64,
     listeners: Vec<Slot>,
     next_id: u64,
     /// Changes with everything that `wait` may be waiting for.
@@ -65,6 +96,8 @@ struct State {
     own: Option<Event>,
     last_error: Option<Error>,
     closed: bool,
+    /// When the flusher will look after what is delayed.
+    tick_at: Option<Instant>,
 }
 
 struct Slot {
@@ -93,15 +126,16 @@ impl Slot {
 }
 
 impl Hub {
-    /// The hub, and what wakes its flusher.
-    pub fn new(
-        rules: Arc<Rules>,
-        own: Option<(Box<str>, Box<str>)>,
-        touched: Sender<()>,
-    ) -> (Self, Receiver<()>) {
+    pub fn new(setup: Setup) -> (Self, Wakers) {
         let (nudge, nudged) = bounded(1);
+        let (touch, touched) = bounded(1);
+        let (ask, asked) = bounded(1);
+        let name = setup.own.as_ref().map(|(name, _)| name.clone());
         let state = State {
-            roster: Roster::new(rules),
+            roster: Roster::new(setup.rules),
+            delay: Delay::new(setup.verdict_timeout, setup.mass_loss),
+            judge: Judge::new(setup.check, setup.check_rate, name, Instant::now()),
+            mass_losses: 0,
             listeners: Vec::new(),
             next_id: 0,
             generation: 0,
@@ -113,15 +147,22 @@ impl Hub {
             own: None,
             last_error: None,
             closed: false,
+            tick_at: None,
         };
         let hub = Hub {
             state: Mutex::new(state),
             changed: Condvar::new(),
             nudge,
-            own,
-            touched,
+            own: setup.own,
+            touched: touch,
+            ask,
         };
-        (hub, nudged)
+        let wakers = Wakers {
+            nudged,
+            touched,
+            asked,
+        };
+        (hub, wakers)
     }
 
     fn own_name(&self) -> Option<&str> {
@@ -133,17 +174,19 @@ impl Hub {
     pub fn events(&self, batch: Vec<KvEvent>) {
         let mut state = self.state.lock();
         let mut out = Output::default();
+        let before = state.len();
         state.roster.events(batch, &mut out);
-        self.publish(&mut state, &out);
+        let told = self.publish(&mut state, &mut out, before);
         drop(state);
-        report(&out);
+        report(&out, &told);
     }
 
     pub fn listing(&self, listing: Listing, revision: i64, cluster: u64) {
         let mut state = self.state.lock();
         let mut out = Output::default();
+        let before = state.len();
         state.roster.listing(listing, revision, cluster, &mut out);
-        self.publish(&mut state, &out);
+        let told = self.publish(&mut state, &mut out, before);
         if !state.synced {
             state.synced = true;
             for slot in &mut state.listeners {
@@ -152,7 +195,7 @@ impl Hub {
             self.tell(&mut state, &Event::Synced);
         }
         drop(state);
-        report(&out);
+        report(&out, &told);
     }
 
     /// An empty listing that knows what the view holds.
@@ -174,6 +217,7 @@ impl Hub {
         state.confirmed = Some(Instant::now());
         if std::mem::take(&mut state.store_lost) {
             state.last_error = None;
+            state.judge.trouble();
             self.tell(&mut state, &Event::StoreRestored);
             let revision = state.roster.applied();
             drop(state);
@@ -185,8 +229,9 @@ impl Hub {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.store_lost, true) {
             state.store_losses += 1;
+            state.judge.trouble();
             self.tell(&mut state, &Event::StoreLost);
-            let members = state.roster.len();
+            let members = state.len();
             drop(state);
             log::warn!("etcd is out of reach, the view of {members} members is kept: {error}");
         }
@@ -220,11 +265,14 @@ impl Hub {
 
     // ---- telling
 
-    fn publish(&self, state: &mut MutexGuard<'_, State>, out: &Output) {
-        if out.events.is_empty() {
-            return;
-        }
-        state.events += out.events.len() as u64;
+    /// Takes what came out of the roster: what is told of it now. `before`: how many members
+    /// listeners knew before it.
+    fn publish(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        out: &mut Output,
+        before: usize,
+    ) -> Vec<Event> {
         for event in &out.events {
             if let (Some((name, token)), Some(member)) = (&self.own, event.member()) {
                 let ours = member.instance() == Some(token);
@@ -234,9 +282,46 @@ impl Hub {
                 }
             }
         }
+        let scene = state.scene(before);
+        let mut told = Vec::with_capacity(out.events.len());
+        let mut silent = out.silent.iter().copied().peekable();
+        for (at, event) in out.events.drain(..).enumerate() {
+            let silence = silent.next_if_eq(&at).and_then(|_| {
+                let member = event.member()?;
+                Some(Silence {
+                    finding: state.judge.finding(member, scene.now),
+                    suspect: state.judge.suspicion(member.lease()),
+                })
+            });
+            self.watch_over(state, &event, scene.now);
+            state.delay.take(event, silence, &scene, &mut told);
+        }
+        for (from, member) in &out.moved {
+            state.judge.untrack(*from, member.name());
+            self.track(state, member, scene.now);
+        }
+        if state.delay.has_question(scene.now) {
+            self.wake_checker();
+        }
+        self.pass_on(state, &told);
+        told
+    }
+
+    /// Tells what the delay has let go of.
+    fn pass_on(&self, state: &mut MutexGuard<'_, State>, told: &[Event]) {
+        // Whatever waits now, the flusher has to know when it has waited long enough.
+        if !state.delay.is_empty() && state.delay.deadline() != state.tick_at {
+            let _ = self.nudge.try_send(());
+        }
+        if told.is_empty() {
+            return;
+        }
+        state.events += told.len() as u64;
+        let masses = told.iter().filter(|e| matches!(e, Event::MassLoss { .. }));
+        state.mass_losses += masses.count() as u64;
         // The view is updated by now, so whoever is told and asks sees it.
         for slot in &mut state.listeners {
-            for event in &out.events {
+            for event in told {
                 slot.offer(event, self.own_name());
             }
         }
@@ -300,8 +385,12 @@ impl Hub {
         }
         if state.synced {
             if initial {
-                for member in state.roster.iter() {
-                    slot.offer(&Event::AddMember(Arc::clone(member)), own);
+                for member in state.view() {
+                    let suspicion = state.suspicion(&member);
+                    slot.offer(&Event::AddMember(Arc::clone(&member)), own);
+                    if let Some(evidence) = suspicion {
+                        slot.offer(&Event::Suspect { member, evidence }, own);
+                    }
                 }
             }
             slot.offer(&Event::Synced, own);
@@ -325,6 +414,9 @@ impl Hub {
     /// closed (what is in them can still be read).
     pub fn close(&self, deadline: Instant) {
         let mut state = self.state.lock();
+        let (scene, mut told) = (state.scene(state.len()), Vec::new());
+        state.delay.drain(&scene, &mut told);
+        self.pass_on(&mut state, &told);
         state.closed = true;
         while state.listeners.iter().any(|slot| slot.outlet.is_waiting()) {
             if self.changed.wait_until(&mut state, deadline).timed_out() {
@@ -342,31 +434,6 @@ impl Hub {
     }
 
     // ---- queries
-
-    pub fn members(&self) -> Vec<Arc<Member>> {
-        self.state.lock().roster.iter().cloned().collect()
-    }
-
-    pub fn members_of(&self, server_type: &str) -> Vec<Arc<Member>> {
-        self.state
-            .lock()
-            .roster
-            .of_type(server_type)
-            .cloned()
-            .collect()
-    }
-
-    pub fn member(&self, server_type: &str, id: &str) -> Option<Arc<Member>> {
-        self.state
-            .lock()
-            .roster
-            .get(&format!("{server_type}/{id}"))
-            .cloned()
-    }
-
-    pub fn len(&self) -> usize {
-        self.state.lock().roster.len()
-    }
 
     pub fn view_age(&self) -> Option<Duration> {
         self.state.lock().confirmed.map(|at| at.elapsed())
@@ -391,7 +458,11 @@ impl Hub {
 
     pub fn fill(&self, stats: &mut Stats) {
         let state = self.state.lock();
-        stats.members = state.roster.len();
+        stats.members = state.len();
+        let (checked, overdue, oldest) = state.judge.counts(Instant::now());
+        (stats.checked, stats.overdue, stats.oldest_check) = (checked, overdue, oldest);
+        stats.held = state.delay.len();
+        stats.mass_losses = state.mass_losses;
         stats.revision = state.roster.applied();
         stats.view_age = state.confirmed.map(|at| at.elapsed());
         stats.store_reachable = state.confirmed.is_some() && !state.store_lost;
@@ -437,13 +508,24 @@ impl Hub {
 }
 
 /// For the operator. After the lock is released: a logger is user code.
-fn report(out: &Output) {
+fn report(out: &Output, told: &[Event]) {
     for notice in &out.notices {
         log::warn!("{notice}");
     }
-    for event in &out.events {
+    report_told(told);
+}
+
+fn report_told(told: &[Event]) {
+    for event in told {
         match event {
             Event::ServerDown { revision, .. } => log::warn!("{event} at revision {revision}"),
+            Event::MassLoss { held, until } => {
+                let left = until.saturating_duration_since(Instant::now());
+                log::warn!(
+                    "many members vanished at once; {held} departures are held for {left:?}"
+                );
+            }
+            Event::Suspect { .. } | Event::Cleared { .. } => log::info!("{event}"),
             _ => log::debug!("{event} at revision {}", event.revision().unwrap_or(0)),
         }
     }

@@ -144,9 +144,11 @@
 
 mod builder;
 mod cluster;
+mod delay;
 mod error;
 mod etcd;
 mod event;
+mod heartbeat;
 mod hub;
 mod jitter;
 mod kv;
@@ -165,11 +167,11 @@ pub use builder::Builder;
 pub use cluster::Cluster;
 pub use error::Error;
 pub use etcd::Tls;
-pub use event::{DownCause, Event, RemoveReason};
+pub use event::{DownCause, Event, Evidence, RemoveReason};
 pub use hub::Options;
 pub use listener::{Listener, ListenerGuard};
 pub use member::{Member, Metadata};
-pub use settings::OnConflict;
+pub use settings::{Check, OnConflict};
 pub use stats::{ListenerStats, Relists, SkippedCounts, Stats};
 
 /// The README's program compiles.

@@ -36,6 +36,11 @@ pub(crate) use skipped::{Notice, Skipped};
 pub(crate) struct Output {
     pub events: Vec<Event>,
     pub notices: Vec<Notice>,
+    /// Which of `events` are a DELETE without a note, of a key on a lease: told as `unknown`
+    /// unless somebody has watched the lease.
+    pub silent: Vec<usize>,
+    /// Members whose key moved to another lease: from which, and as they are now.
+    pub moved: Vec<(i64, Arc<Member>)>,
 }
 
 pub(crate) struct Roster {
@@ -147,7 +152,11 @@ impl Roster {
                             .map(|(.., note)| note)
                     };
                     if let Some(ByName(member)) = self.members.take(name) {
-                        out.events.push(match note(member.incarnation()) {
+                        let note = note(member.incarnation());
+                        if note.is_none() && member.lease() != 0 {
+                            out.silent.push(out.events.len());
+                        }
+                        out.events.push(match note {
                             Some(note) => note.departure(member, revision),
                             None => unexplained(member, revision),
                         });
@@ -179,8 +188,9 @@ impl Roster {
             .read(name, kv, &mut self.skipped, &mut out.notices)
         else {
             if let Some(kept) = known.filter(|kept| kept.lease() != kv.lease) {
-                self.members
-                    .replace(ByName(Arc::new(kept.on_lease(kv.lease))));
+                let moved = Arc::new(kept.on_lease(kv.lease));
+                self.members.replace(ByName(Arc::clone(&moved)));
+                out.moved.push((kept.lease(), moved));
             }
             return;
         };
@@ -195,6 +205,9 @@ impl Roster {
             }
             Some(previous) => {
                 self.members.replace(ByName(Arc::clone(&member)));
+                if previous.lease() != member.lease() {
+                    out.moved.push((previous.lease(), Arc::clone(&member)));
+                }
                 if previous.document() != member.document() {
                     out.events.push(Event::UpdateMember { member, previous });
                 }
@@ -260,6 +273,9 @@ impl Roster {
         for ByName(new) in &next {
             match self.members.get(new.name()) {
                 Some(ByName(old)) if same_life(old, new, new_epoch) => {
+                    if old.lease() != new.lease() {
+                        out.moved.push((old.lease(), Arc::clone(new)));
+                    }
                     if old.document() != new.document() {
                         let (member, previous) = (Arc::clone(new), Arc::clone(old));
                         additions.push(Event::UpdateMember { member, previous });
@@ -308,7 +324,8 @@ impl Roster {
     }
 }
 
-/// G6: without a note, only a key that hung on no lease proves anything.
+/// G6: without a note, only a key that hung on no lease proves anything here. Of a lease, the
+/// `heartbeat` may know more.
 fn unexplained(member: Arc<Member>, revision: i64) -> Event {
     match member.lease() {
         0 => Event::RemoveMember {

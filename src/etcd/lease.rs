@@ -1,4 +1,4 @@
-//! Leases: grant and keepalive.
+//! Leases: grant, keepalive, and what is left of one.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::wire::number;
+use super::wire::{Header, number};
 
 #[derive(Serialize)]
 struct Grant {
@@ -40,6 +40,33 @@ struct Streamed<'a> {
     error: Option<super::failure::WireError<'a>>,
 }
 
+#[derive(Serialize)]
+struct Look {
+    #[serde(rename = "ID")]
+    id: i64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Left {
+    header: Header,
+    #[serde(rename = "TTL", deserialize_with = "number")]
+    ttl: i64,
+    #[serde(rename = "grantedTTL", deserialize_with = "number")]
+    granted: i64,
+}
+
+/// What etcd says of a lease that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeToLive {
+    /// In whole seconds, what is beyond them cut off; zero also while it is overdue for being
+    /// ended.
+    pub remaining: Duration,
+    pub granted: Duration,
+    /// Grows with each election, which renews all leases.
+    pub term: u64,
+}
+
 /// A TTL; a nonsensical one counts as a year, so that clocks can add it.
 fn seconds(ttl: i64) -> Duration {
     Duration::from_secs(ttl.unsigned_abs().min(365 * 24 * 3600))
@@ -60,6 +87,32 @@ impl Client {
             return Err(Failure::Elsewhere(crate::Error::Protocol { reason }));
         }
         Ok((reply.id, seconds(reply.ttl)))
+    }
+
+    /// What is left of a lease; `None`: etcd does not know it.
+    pub fn time_to_live(&self, id: i64, budget: Duration) -> Result<Option<TimeToLive>, Failure> {
+        let left: Result<Left, Failure> =
+            self.call("/v3/lease/timetolive", &Look { id }, budget, |bytes| {
+                serde_json::from_slice(bytes)
+            });
+        match left {
+            // One that etcd knows has a whole time to live, whatever is left of it.
+            Ok(left) if left.granted > 0 => Ok(Some(TimeToLive {
+                remaining: match left.ttl {
+                    ..=0 => Duration::ZERO,
+                    ttl => seconds(ttl),
+                },
+                granted: seconds(left.granted),
+                term: left.header.raft_term,
+            })),
+            Ok(left) if left.ttl < 0 => Ok(None),
+            Ok(_) => {
+                let reason = "a lease's time to live came without any number".into();
+                Err(Failure::Elsewhere(crate::Error::Protocol { reason }))
+            }
+            Err(Failure::LeaseGone) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Renews a lease. [`Failure::LeaseGone`]: etcd does not know it (it says so by leaving the

@@ -1,0 +1,325 @@
+//! Whom to look at next, and who is late. Pure: it is told the time, and what etcd said.
+//!
+//! Enforced here: **G6 Truthful**. Nobody is suspected for *our* troubles: not while etcd is out of
+//! reach, nor before a renewal was due after it came back, nor when we were late ourselves.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::verdict::{Finding, is_silent};
+use super::window::{Observation, Window};
+use crate::etcd::TimeToLive;
+use crate::event::{Event, Evidence};
+use crate::member::Member;
+use crate::settings::Check;
+
+/// Waking up so much later than planned, we may have been held up like those we look at.
+const LATE: Duration = Duration::from_millis(250);
+/// An answer that takes so long says more of the way than of the lease.
+const SLOW: Duration = Duration::from_secs(1);
+/// Newcomers are looked at within this.
+const NEW: Duration = Duration::from_millis(100);
+/// When to look again at a lease of which nothing was to be learnt.
+const AGAIN: Duration = Duration::from_secs(1);
+/// What is left of a second's requests may be used up at once by questions, and no more.
+const DEBT: Duration = Duration::from_secs(1);
+
+/// What to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Look(i64),
+    Wait(Option<Instant>),
+}
+
+/// What a look has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Lease(TimeToLive),
+    /// etcd does not know it.
+    Gone,
+    /// Nothing: etcd did not answer.
+    Nothing,
+}
+
+/// A change in what is thought of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    pub name: Box<str>,
+    /// `None`: it is well again.
+    pub evidence: Option<Evidence>,
+}
+
+impl Doubt {
+    pub fn event(self, member: Arc<Member>) -> Event {
+        match self.evidence {
+            Some(evidence) => Event::Suspect { member, evidence },
+            None => Event::Cleared { member },
+        }
+    }
+}
+
+/// A lease that is watched.
+#[derive(Debug)]
+struct Subject {
+    /// Whose: nearly always one.
+    names: Vec<Box<str>>,
+    window: Option<Window>,
+    /// When it was first found to be gone.
+    gone: Option<Instant>,
+    suspected: Option<Evidence>,
+    due: Instant,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Judge {
+    whom: Check,
+    /// This process: it knows its own lease.
+    own: Option<Box<str>>,
+    /// Between two requests.
+    pace: Duration,
+    subjects: HashMap<i64, Subject>,
+    /// By when a look is worth it.
+    waiting: BTreeSet<(Instant, i64)>,
+    /// Those for which it is, by when it has to be.
+    ready: BTreeSet<(Instant, i64)>,
+    /// When the next request may go.
+    slot: Instant,
+    /// When we had meant to wake up.
+    planned: Option<Instant>,
+    /// Since when nothing was wrong with us or etcd.
+    sound_since: Option<Instant>,
+    term: u64,
+    overdue: usize,
+}
+
+impl Judge {
+    pub fn new(whom: Check, rate: u32, own: Option<Box<str>>, now: Instant) -> Self {
+        Judge {
+            whom,
+            own,
+            pace: Duration::from_secs(1) / rate.max(1),
+            subjects: HashMap::new(),
+            waiting: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            slot: now,
+            planned: None,
+            sound_since: None,
+            term: 0,
+            overdue: 0,
+        }
+    }
+
+    /// Whether its silent end is judged by its lease.
+    fn covers(&self, member: &Member) -> bool {
+        match self.whom {
+            Check::All => true,
+            Check::Silent => is_silent(member),
+            Check::Nobody => false,
+        }
+    }
+
+    /// How many leases are watched, how many are overdue, and how long ago the one was looked at
+    /// that waits longest.
+    pub fn counts(&self, now: Instant) -> (usize, usize, Option<Duration>) {
+        let windows = self.subjects.values().filter_map(|s| s.window.as_ref());
+        let oldest = windows.map(|w| w.last.answered).min();
+        let age = oldest.map(|at| now.saturating_duration_since(at));
+        (self.subjects.len(), self.overdue, age)
+    }
+
+    /// How many leases were not renewed in time, when last looked at.
+    pub fn overdue(&self) -> usize {
+        self.overdue
+    }
+
+    // ---- whom
+
+    /// A member is there, or its key has moved to this lease. True: the checker is to be woken.
+    pub fn track(&mut self, member: &Member, now: Instant, fraction: f64) -> bool {
+        let lease = member.lease();
+        if lease == 0 || !self.covers(member) || self.own.as_deref() == Some(member.name()) {
+            return false;
+        }
+        if let Some(subject) = self.subjects.get_mut(&lease) {
+            if !subject.names.iter().any(|n| **n == *member.name()) {
+                subject.names.push(member.name().into());
+            }
+            return false;
+        }
+        let due = now + NEW.mul_f64(fraction);
+        let subject = Subject {
+            names: vec![member.name().into()],
+            window: None,
+            gone: None,
+            suspected: None,
+            due,
+            deadline: due,
+        };
+        self.subjects.insert(lease, subject);
+        self.waiting.insert((due, lease));
+        self.planned.is_none_or(|planned| due < planned)
+    }
+
+    /// A member is gone, or its key has moved away from this lease.
+    pub fn untrack(&mut self, lease: i64, name: &str) {
+        let Some(subject) = self.subjects.get_mut(&lease) else {
+            return;
+        };
+        subject.names.retain(|n| **n != *name);
+        if subject.names.is_empty() {
+            let subject = self.subjects.remove(&lease).expect("was just there");
+            self.overdue -= usize::from(subject.is_overdue());
+            self.waiting.remove(&(subject.due, lease));
+            self.ready.remove(&(subject.deadline, lease));
+        }
+    }
+
+    /// The member's key was deleted without a word, and we see it at `now`.
+    pub fn finding(&self, member: &Member, now: Instant) -> Finding {
+        if !self.covers(member) {
+            return Finding::Unwatched;
+        }
+        let subject = self.subjects.get(&member.lease());
+        match subject.and_then(|s| s.window.as_ref().map(|window| (window, s.gone))) {
+            // The lease may have been found gone before the news came to us.
+            Some((window, gone)) => Finding::Seen(window.ended(gone.map_or(now, |g| g.min(now)))),
+            None => Finding::Unseen,
+        }
+    }
+
+    pub fn suspicion(&self, lease: i64) -> Option<Evidence> {
+        self.subjects.get(&lease).and_then(|s| s.suspected)
+    }
+
+    // ---- when
+
+    pub fn next(&mut self, now: Instant) -> Next {
+        if let Some(planned) = self.planned.take() {
+            if now > planned + LATE {
+                self.trouble();
+            }
+        }
+        while let Some((due, lease)) = self.waiting.first().copied() {
+            if due > now {
+                break;
+            }
+            self.waiting.pop_first();
+            let subject = &self.subjects[&lease];
+            self.ready.insert((subject.deadline, lease));
+        }
+        let wait = match (self.ready.first(), self.waiting.first()) {
+            (Some(_), _) if self.slot <= now => {
+                let (_, lease) = self.ready.pop_first().expect("was just there");
+                self.spend(now);
+                return Next::Look(lease);
+            }
+            (Some(_), _) => Some(self.slot),
+            (None, Some((due, _))) => Some((*due).max(self.slot)),
+            (None, None) => None,
+        };
+        self.planned = wait;
+        Next::Wait(wait)
+    }
+
+    /// A request is about to go, on top of the looks: they wait for it.
+    pub fn spend(&mut self, now: Instant) {
+        self.slot = (self.slot.max(now) + self.pace).min(now + DEBT);
+    }
+
+    /// Something was wrong with etcd, the way there, or us.
+    pub fn trouble(&mut self) {
+        self.sound_since = None;
+    }
+
+    // ---- what was seen
+
+    /// The answer to a look: whom to suspect, and whom no longer.
+    pub fn shown(
+        &mut self,
+        lease: i64,
+        shown: Shown,
+        sent: Instant,
+        answered: Instant,
+        fraction: f64,
+    ) -> Vec<Doubt> {
+        match shown {
+            Shown::Nothing => self.trouble(),
+            Shown::Lease(found) if found.term > self.term => {
+                // An election renews every lease.
+                self.term = found.term;
+                self.sound_since = Some(sent);
+            }
+            _ if answered.saturating_duration_since(sent) > SLOW => self.trouble(),
+            _ => {
+                self.sound_since.get_or_insert(sent);
+            }
+        }
+        // We mean to go on at once.
+        self.planned = Some(answered);
+        let sound_since = self.sound_since;
+        let Some(subject) = self.subjects.get_mut(&lease) else {
+            return Vec::new();
+        };
+        self.waiting.remove(&(subject.due, lease));
+        self.ready.remove(&(subject.deadline, lease));
+        let was_overdue = subject.is_overdue();
+        let mut doubts = Vec::new();
+        match shown {
+            Shown::Lease(found) => {
+                let seen = Observation::new(found, sent, answered);
+                let before = subject.window.map(|w| w.last.sent);
+                let window = match &mut subject.window {
+                    Some(window) => {
+                        window.look(seen);
+                        window
+                    }
+                    none => none.insert(Window::new(seen)),
+                };
+                subject.gone = None;
+                (subject.due, subject.deadline) = (window.due(fraction), window.deadline());
+                let sound = sound_since.is_some_and(|since| {
+                    before.is_some_and(|before| before >= since)
+                        && sent >= since + found.granted / 3
+                });
+                let evidence = match (window.is_overdue(), subject.suspected) {
+                    (true, None) if sound => Some(Some(Evidence {
+                        remaining: window.remaining(),
+                        granted: found.granted,
+                        seen: answered,
+                    })),
+                    (false, Some(_)) => Some(None),
+                    _ => None,
+                };
+                if let Some(evidence) = evidence {
+                    subject.suspected = evidence;
+                    let doubt = |name: &Box<str>| Doubt {
+                        name: name.clone(),
+                        evidence,
+                    };
+                    doubts = subject.names.iter().map(doubt).collect();
+                }
+            }
+            Shown::Gone => {
+                subject.gone.get_or_insert(answered);
+                (subject.due, subject.deadline) = (answered + AGAIN, answered + AGAIN);
+            }
+            Shown::Nothing => {
+                let again = AGAIN.mul_f64(0.5 + 0.5 * fraction);
+                subject.due = answered + again;
+                subject.deadline = subject.window.map_or(subject.due, |w| w.deadline());
+            }
+        }
+        self.overdue += usize::from(subject.is_overdue());
+        self.overdue -= usize::from(was_overdue);
+        self.waiting.insert((subject.due, lease));
+        doubts
+    }
+}
+
+impl Subject {
+    fn is_overdue(&self) -> bool {
+        self.window.as_ref().is_some_and(Window::is_overdue)
+    }
+}
