@@ -151,20 +151,19 @@ impl Delay {
 
     // ---- the view
 
-    pub fn len(&self) -> usize {
-        self.pending.len() + self.hold.len()
-    }
-
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.pending.is_empty() && self.hold.is_empty()
     }
 
     /// Whom listeners still believe to be there.
     pub fn kept(&self) -> impl Iterator<Item = (&Arc<Member>, Option<Evidence>)> {
-        self.pending.kept().chain(self.hold.kept())
+        // Of two lives under one name, the one that is further on its way was told.
+        let pending = self.pending.kept();
+        let pending = pending.filter(|(member, _)| self.hold.get(member.name()).is_none());
+        self.hold.kept().chain(pending)
     }
 
     pub fn get(&self, name: &str) -> Option<&Arc<Member>> {
-        self.pending.get(name).or_else(|| self.hold.get(name))
+        self.hold.get(name).or_else(|| self.pending.get(name))
     }
 }

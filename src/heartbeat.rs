@@ -28,6 +28,8 @@ use crate::stats::{Counters, add};
 
 pub(crate) use judge::{Judge, Next, Shown};
 pub(crate) use verdict::{Answer, Finding, is_silent, verdict};
+#[cfg(test)]
+pub(crate) use window::Ended;
 
 /// What the hub wants to be asked of etcd.
 pub(crate) enum Request {

@@ -461,7 +461,7 @@ impl Hub {
         stats.members = state.len();
         let (checked, overdue, oldest) = state.judge.counts(Instant::now());
         (stats.checked, stats.overdue, stats.oldest_check) = (checked, overdue, oldest);
-        stats.held = state.delay.len();
+        stats.held = state.delay.kept().count();
         stats.mass_losses = state.mass_losses;
         stats.revision = state.roster.applied();
         stats.view_age = state.confirmed.map(|at| at.elapsed());

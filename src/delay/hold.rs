@@ -148,8 +148,8 @@ impl Hold {
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.shelf.len()
+    pub fn is_empty(&self) -> bool {
+        self.shelf.is_empty()
     }
 
     pub fn kept(&self) -> impl Iterator<Item = (&Arc<Member>, Option<Evidence>)> {

@@ -149,10 +149,6 @@ impl Pending {
         self.shelf.is_empty()
     }
 
-    pub fn len(&self) -> usize {
-        self.shelf.len()
-    }
-
     pub fn has(&self, name: &str) -> bool {
         self.shelf.has(name)
     }

@@ -12,9 +12,9 @@ use crate::member::Member;
 impl State {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        let delayed = self.delay.kept();
-        let both = delayed.filter(|(old, _)| self.roster.get(old.name()).is_some());
-        self.roster.len() + self.delay.len() - both.count()
+        let kept = self.delay.kept();
+        let more = kept.filter(|(old, _)| self.roster.get(old.name()).is_none());
+        self.roster.len() + more.count()
     }
 
     /// All, sorted by type and id.
