@@ -55,7 +55,7 @@ pub enum Event {
         /// What was seen.
         evidence: Evidence,
     },
-    /// A suspected member has renewed its lease.
+    /// A suspected member has renewed its lease, or is back after a mass loss.
     #[non_exhaustive]
     Cleared {
         /// Who is well again.

@@ -294,11 +294,16 @@ impl Hub {
                 })
             });
             self.watch_over(state, &event, scene.now);
+            let doubt = state.inherited_doubt(&event);
             state.delay.take(event, silence, &scene, &mut told);
+            if let Some(doubt) = doubt {
+                state.delay.take(doubt, None, &scene, &mut told);
+            }
         }
         for (from, member) in &out.moved {
-            state.judge.untrack(*from, member.name());
-            self.track(state, member, scene.now);
+            if let Some(cleared) = self.moved(state, *from, member, scene.now) {
+                state.delay.take(cleared, None, &scene, &mut told);
+            }
         }
         if state.delay.has_question(scene.now) {
             self.wake_checker();

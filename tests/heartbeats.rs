@@ -16,7 +16,7 @@ use ledger::{Ledger, Random, value};
 use support::cluster::EtcdCluster;
 use support::etcd::Etcd;
 use support::fake::{FakeGateway, Reply};
-use support::wait::{throughout, until};
+use support::wait::{eventually, throughout, until};
 use told::{SOON, Told, key, member, observer};
 
 fn ms(n: u64) -> Duration {
@@ -146,9 +146,9 @@ fn g6_what_is_known_of_each_end() {
         assert_eq!(gone.text, format!("ServerDown hc/1@{} (unknown)", lives[1]));
     }
     let reason = |told: &Told, name: &str| {
-        let all = told.all("");
-        let of = |e: &&told::Entry| e.event.is_departure() && e.text.contains(name);
-        all.iter().find(of).expect("told").text.clone()
+        let of = |e: &told::Entry| e.event.is_departure() && e.text.contains(name);
+        let gone = || told.all("").into_iter().find(of);
+        eventually(SOON, "it is gone", gone).text
     };
     assert!(reason(&silent, "go/0@").ends_with("(revoked)"));
     assert!(reason(&silent, "go/1@").ends_with("(deregistered)"));
@@ -158,9 +158,9 @@ fn g6_what_is_known_of_each_end() {
 
     // Crash: the last two of Go's just end.
     go.clear();
-    for name in ["go/2", "go/3"] {
-        let gone = all.departure(SOON, name);
-        assert!(gone.text.ends_with("(lease-expired)"), "{}", gone.text);
+    for name in ["go/2@", "go/3@"] {
+        let line = reason(&all, name);
+        assert!(line.ends_with("(lease-expired)"), "{line}");
     }
 }
 
@@ -299,7 +299,8 @@ fn g6_the_leader_dies_while_leases_run_out() {
         std::thread::sleep(kill.saturating_duration_since(Instant::now()));
         etcd.node(etcd.leader()).kill();
     });
-    until(SOON, "all are gone", || cluster.members().is_empty());
+    until(SOON, "all are gone", || told.departures() == 12 + 10);
+    assert!(cluster.members().is_empty());
     let gone = |name: &str| {
         let all = told.all("");
         let gone = all.into_iter().filter(|e| e.event.is_departure());
@@ -321,6 +322,9 @@ fn g6_the_leader_dies_while_leases_run_out() {
     let known = |l: &&String| l.ends_with("(lease-expired)") || l.ends_with("(unknown)");
     assert_eq!(dead.iter().filter(known).count(), 10, "{dead:#?}");
     assert!(expired >= 5, "{dead:#?}");
+    // What an election gives is no sign of life.
+    let cleared = told.all("Cleared dead/");
+    assert!(cleared.is_empty(), "{cleared:#?}");
     let suspected = told.all("Suspect live/");
     assert!(suspected.is_empty(), "{suspected:#?}");
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::verdict::{Finding, is_silent};
-use super::window::{Observation, Window};
+use super::window::{Observation, Window, least};
 use crate::etcd::TimeToLive;
 use crate::event::{Event, Evidence};
 use crate::member::Member;
@@ -67,7 +67,7 @@ struct Subject {
     window: Option<Window>,
     /// When it was first found to be gone.
     gone: Option<Instant>,
-    suspected: Option<Evidence>,
+    suspected: Option<Box<Evidence>>,
     due: Instant,
     deadline: Instant,
 }
@@ -79,7 +79,8 @@ pub(crate) struct Judge {
     own: Option<Box<str>>,
     /// Between two requests.
     pace: Duration,
-    subjects: HashMap<i64, Subject>,
+    /// Boxed: there may be 100,000, and the table grows by doubling.
+    subjects: HashMap<i64, Box<Subject>>,
     /// By when a look is worth it.
     waiting: BTreeSet<(Instant, i64)>,
     /// Those for which it is, by when it has to be.
@@ -91,6 +92,7 @@ pub(crate) struct Judge {
     /// Since when nothing was wrong with us or etcd.
     sound_since: Option<Instant>,
     term: u64,
+    elected: Option<Instant>,
     overdue: usize,
 }
 
@@ -107,6 +109,7 @@ impl Judge {
             planned: None,
             sound_since: None,
             term: 0,
+            elected: None,
             overdue: 0,
         }
     }
@@ -157,7 +160,7 @@ impl Judge {
             due,
             deadline: due,
         };
-        self.subjects.insert(lease, subject);
+        self.subjects.insert(lease, Box::new(subject));
         self.waiting.insert((due, lease));
         self.planned.is_none_or(|planned| due < planned)
     }
@@ -190,7 +193,8 @@ impl Judge {
     }
 
     pub fn suspicion(&self, lease: i64) -> Option<Evidence> {
-        self.subjects.get(&lease).and_then(|s| s.suspected)
+        let subject = self.subjects.get(&lease)?;
+        subject.suspected.as_deref().copied()
     }
 
     // ---- when
@@ -249,6 +253,7 @@ impl Judge {
             Shown::Lease(found) if found.term > self.term => {
                 // An election renews every lease.
                 self.term = found.term;
+                self.elected = Some(answered);
                 self.sound_since = Some(sent);
             }
             _ if answered.saturating_duration_since(sent) > SLOW => self.trouble(),
@@ -258,7 +263,7 @@ impl Judge {
         }
         // We mean to go on at once.
         self.planned = Some(answered);
-        let sound_since = self.sound_since;
+        let (sound_since, elected) = (self.sound_since, self.elected);
         let Some(subject) = self.subjects.get_mut(&lease) else {
             return Vec::new();
         };
@@ -283,22 +288,24 @@ impl Judge {
                     before.is_some_and(|before| before >= since)
                         && sent >= since + found.granted / 3
                 });
-                let evidence = match (window.is_overdue(), subject.suspected) {
+                let evidence = match (window.is_overdue(), &subject.suspected) {
                     (true, None) if sound => Some(Some(Evidence {
                         remaining: window.remaining(),
                         granted: found.granted,
                         seen: answered,
                     })),
-                    (false, Some(_)) => Some(None),
+                    // What an election gave may be no sign of life: not before it is used up.
+                    (false, Some(_)) if elected.is_none_or(|at| sent >= at + used_up(&found)) => {
+                        Some(None)
+                    }
                     _ => None,
                 };
                 if let Some(evidence) = evidence {
-                    subject.suspected = evidence;
-                    let doubt = |name: &Box<str>| Doubt {
-                        name: name.clone(),
-                        evidence,
-                    };
-                    doubts = subject.names.iter().map(doubt).collect();
+                    subject.suspected = evidence.map(Box::new);
+                    for name in &subject.names {
+                        let name = name.clone();
+                        doubts.push(Doubt { name, evidence });
+                    }
                 }
             }
             Shown::Gone => {
@@ -316,6 +323,12 @@ impl Judge {
         self.waiting.insert((subject.due, lease));
         doubts
     }
+}
+
+/// So long after an election a lease that nobody renews is overdue again. etcd adds an election's
+/// own time, and may spread the ends of many.
+fn used_up(lease: &TimeToLive) -> Duration {
+    lease.granted - least(lease.granted) + 2 * AGAIN
 }
 
 impl Subject {

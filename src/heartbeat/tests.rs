@@ -306,6 +306,7 @@ struct Run {
     looks: Vec<(Duration, i64)>,
     /// From, to, and whether it is we who stand still, or etcd that does not answer.
     outage: Option<(Duration, Duration, bool)>,
+    election: Option<Duration>,
 }
 
 impl Run {
@@ -315,6 +316,7 @@ impl Run {
             zero,
             looks: Vec::new(),
             outage: None,
+            election: None,
         }
     }
 
@@ -346,7 +348,11 @@ impl Run {
                     self.looks.push((now, of));
                     let sent = self.zero + now;
                     let mut shown = look(lease(of), self.zero, now, trip);
-                    let mut what = Shown::Lease(lease(of).left(now + ms(trip.there)));
+                    let mut found = lease(of).left(now + ms(trip.there));
+                    if self.election.is_some_and(|at| now + ms(trip.there) >= at) {
+                        found.term += 1;
+                    }
+                    let mut what = Shown::Lease(found);
                     if let Some((from, to, false)) = self.outage {
                         if now > from && now < to {
                             what = Shown::Nothing;
@@ -487,6 +493,35 @@ fn whom_to_check() {
             assert_eq!(judge.counts(now).0, usize::from(checked), "{whom:?}");
             let unseen = judge.finding(&other, now) == Finding::Unseen;
             assert_eq!(unseen, checked);
+        }
+    }
+}
+
+/// An election renews every lease, also that of a dead owner: no sign of life.
+#[test]
+fn g6_an_election_clears_nobody_but_the_living() {
+    let (ttl, zero) = (6, Instant::now());
+    let election = Duration::from_secs(16);
+    let stop = Duration::from_secs(12);
+    for alive in [false, true] {
+        let mut lease = Lease::kept(ttl, stop, &[0]);
+        lease.renewed.push(election);
+        let on = election + ms(500);
+        if alive {
+            let more = (0..6).map(|n| on + Duration::from_secs(2) * n);
+            lease.renewed.extend(more);
+        }
+        let mut run = Run::new(zero, 50);
+        run.election = Some(election);
+        run.judge.track(&member("a/1", 7, None), zero, 0.3);
+        let trips = [Trip { there: 3, back: 3 }];
+        let doubts = run.until(election + Duration::from_secs(6), &[0.4], &trips, |_| {
+            &lease
+        });
+        let told: Vec<_> = doubts.iter().map(|(_, d)| d.evidence.is_some()).collect();
+        match alive {
+            true => assert_eq!(told, [true, false]),
+            false => assert_eq!(told, [true]),
         }
     }
 }

@@ -22,7 +22,34 @@ impl State {
     }
 }
 
+impl State {
+    /// Whoever comes on a lease that others hang on, and that is overdue, is in doubt with them.
+    pub(super) fn inherited_doubt(&self, event: &Event) -> Option<Event> {
+        let Event::AddMember(member) = event else {
+            return None;
+        };
+        let evidence = self.judge.suspicion(member.lease())?;
+        let member = Arc::clone(member);
+        Some(Event::Suspect { member, evidence })
+    }
+}
+
 impl Hub {
+    /// A member has put its key on another lease, which is a sign of life.
+    pub(super) fn moved(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        from: i64,
+        member: &Arc<Member>,
+        now: Instant,
+    ) -> Option<Event> {
+        let suspected = state.judge.suspicion(from).is_some();
+        state.judge.untrack(from, member.name());
+        self.track(state, member, now);
+        let member = Arc::clone(member);
+        suspected.then_some(Event::Cleared { member })
+    }
+
     /// Keeps in step which leases are watched.
     pub(super) fn watch_over(
         &self,
