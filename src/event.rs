@@ -209,6 +209,12 @@ impl Event {
         matches!(self, Event::RemoveMember { .. } | Event::ServerDown { .. })
     }
 
+    /// Whether the members, or what is known of one, are other than before.
+    pub(crate) fn changes_view(&self) -> bool {
+        let doubt = matches!(self, Event::Suspect { .. } | Event::Cleared { .. });
+        self.member().is_some() && !doubt
+    }
+
     /// etcd's revision at which it happened, where it is about a member.
     pub fn revision(&self) -> Option<i64> {
         match self {

@@ -65,6 +65,29 @@ pub(crate) struct TimeToLive {
     pub granted: Duration,
     /// Grows with each election, which renews all leases.
     pub term: u64,
+    pub cluster: u64,
+}
+
+impl Left {
+    fn read(self) -> Result<Option<TimeToLive>, Failure> {
+        match self.granted {
+            // One that etcd knows has a whole time to live, whatever is left of it.
+            1.. => Ok(Some(TimeToLive {
+                remaining: match self.ttl {
+                    ..=0 => Duration::ZERO,
+                    ttl => seconds(ttl),
+                },
+                granted: seconds(self.granted),
+                term: self.header.raft_term,
+                cluster: self.header.cluster_id,
+            })),
+            _ if self.ttl < 0 => Ok(None),
+            _ => {
+                let reason = "a lease's time to live came without any number".into();
+                Err(Failure::Elsewhere(crate::Error::Protocol { reason }))
+            }
+        }
+    }
 }
 
 /// A TTL; a nonsensical one counts as a year, so that clocks can add it.
@@ -96,20 +119,7 @@ impl Client {
                 serde_json::from_slice(bytes)
             });
         match left {
-            // One that etcd knows has a whole time to live, whatever is left of it.
-            Ok(left) if left.granted > 0 => Ok(Some(TimeToLive {
-                remaining: match left.ttl {
-                    ..=0 => Duration::ZERO,
-                    ttl => seconds(ttl),
-                },
-                granted: seconds(left.granted),
-                term: left.header.raft_term,
-            })),
-            Ok(left) if left.ttl < 0 => Ok(None),
-            Ok(_) => {
-                let reason = "a lease's time to live came without any number".into();
-                Err(Failure::Elsewhere(crate::Error::Protocol { reason }))
-            }
+            Ok(left) => left.read(),
             Err(Failure::LeaseGone) => Ok(None),
             Err(failure) => Err(failure),
         }
@@ -136,5 +146,42 @@ impl Client {
             }
             other => other,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Option<(u64, u64)>, ()> {
+        let left: Left = serde_json::from_str(json).map_err(drop)?;
+        let found = left.read().map_err(drop)?;
+        Ok(found.map(|f| (f.remaining.as_secs(), f.granted.as_secs())))
+    }
+
+    #[test]
+    fn g13_what_is_left_of_a_lease() {
+        let year = 365 * 24 * 3600;
+        for (json, found) in [
+            (r#"{"ID":"7","TTL":"4","grantedTTL":"5"}"#, Ok(Some((4, 5)))),
+            // Zero is left out.
+            (r#"{"ID":"7","grantedTTL":"5"}"#, Ok(Some((0, 5)))),
+            // Overdue for being ended.
+            (
+                r#"{"ID":"7","TTL":"-1","grantedTTL":"5"}"#,
+                Ok(Some((0, 5))),
+            ),
+            (r#"{"ID":"7","TTL":"-1"}"#, Ok(None)),
+            // A node that has just lost its lead: for ever.
+            (
+                r#"{"TTL":"9223372036","grantedTTL":"5"}"#,
+                Ok(Some((year, 5))),
+            ),
+            ("{}", Err(())),
+            (r#"{"TTL":"4"}"#, Err(())),
+            (r#"{"TTL":"x","grantedTTL":"5"}"#, Err(())),
+        ] {
+            assert_eq!(read(json), found, "{json}");
+        }
     }
 }

@@ -91,7 +91,10 @@ pub(crate) struct Judge {
     planned: Option<Instant>,
     /// Since when nothing was wrong with us or etcd.
     sound_since: Option<Instant>,
+    /// The election that etcd has its leader from, as far as is known.
     term: u64,
+    /// The etcd cluster that this is of.
+    cluster: Option<u64>,
     elected: Option<Instant>,
     overdue: usize,
 }
@@ -109,6 +112,7 @@ impl Judge {
             planned: None,
             sound_since: None,
             term: 0,
+            cluster: None,
             elected: None,
             overdue: 0,
         }
@@ -239,6 +243,12 @@ impl Judge {
 
     // ---- what was seen
 
+    /// Whether etcd has another leader than before, or is another etcd. A node that lags behind may
+    /// still tell of an older election.
+    fn is_elected(&self, found: &TimeToLive) -> bool {
+        found.term > self.term || self.cluster != Some(found.cluster)
+    }
+
     /// The answer to a look: whom to suspect, and whom no longer.
     pub fn shown(
         &mut self,
@@ -250,10 +260,12 @@ impl Judge {
     ) -> Vec<Doubt> {
         match shown {
             Shown::Nothing => self.trouble(),
-            Shown::Lease(found) if found.term > self.term => {
+            Shown::Lease(found) if self.is_elected(&found) => {
                 // An election renews every lease.
-                self.term = found.term;
-                self.elected = Some(answered);
+                if self.cluster == Some(found.cluster) {
+                    self.elected = Some(answered);
+                }
+                (self.cluster, self.term) = (Some(found.cluster), found.term);
                 self.sound_since = Some(sent);
             }
             _ if answered.saturating_duration_since(sent) > SLOW => self.trouble(),

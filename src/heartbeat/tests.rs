@@ -1,12 +1,15 @@
 //! Leases of a model etcd, looked at by a fake clock: what may be said of them, and what not.
 
+mod model;
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::judge::{Doubt, Judge, Next, Shown};
+use self::model::{Lease, Run, Trip, look, trips, wrong};
+use super::judge::{Judge, Next, Shown};
 use super::verdict::{Answer, Finding, verdict};
-use super::window::{Ended, Observation, Window, least};
+use super::window::{Ended, Window, least};
 use crate::etcd::TimeToLive;
 use crate::member::{Document, Member};
 use crate::settings::Check;
@@ -21,81 +24,6 @@ fn member(name: &str, lease: i64, token: Option<&str>) -> Member {
         ..Document::default()
     };
     Member::new(name, document, 1, 1, lease)
-}
-
-/// A lease as etcd has it: when it was renewed, and for how long.
-#[derive(Debug, Clone)]
-struct Lease {
-    granted: Duration,
-    /// Moments at which it was given its whole time.
-    renewed: Vec<Duration>,
-}
-
-impl Lease {
-    /// Renewed each third, a little late by turns, until the owner stops at `until`.
-    fn kept(ttl: u64, until: Duration, late: &[u64]) -> Self {
-        let granted = Duration::from_secs(ttl);
-        let mut renewed = vec![Duration::ZERO];
-        for late in late.iter().cycle() {
-            let next = *renewed.last().unwrap() + granted / 3 + ms(*late);
-            if next >= until {
-                break;
-            }
-            renewed.push(next);
-        }
-        Lease { granted, renewed }
-    }
-
-    /// When it ends if nothing is renewed after `at`.
-    fn end(&self, at: Duration) -> Duration {
-        let last = self.renewed.iter().rev().find(|r| **r <= at);
-        *last.unwrap() + self.granted
-    }
-
-    /// What etcd says at `at`.
-    fn left(&self, at: Duration) -> TimeToLive {
-        let left = self.end(at).saturating_sub(at);
-        TimeToLive {
-            remaining: Duration::from_secs(left.as_secs()),
-            granted: self.granted,
-            term: 2,
-        }
-    }
-}
-
-/// A question on its way: it is answered as of somewhere between.
-#[derive(Debug, Clone, Copy)]
-struct Trip {
-    there: u64,
-    back: u64,
-}
-
-fn trips() -> impl Strategy<Value = Vec<Trip>> {
-    let trip = (0..60u64, 0..60u64).prop_map(|(there, back)| Trip { there, back });
-    prop::collection::vec(trip, 1..12)
-}
-
-fn look(lease: &Lease, zero: Instant, at: Duration, trip: Trip) -> Observation {
-    let seen = at + ms(trip.there);
-    Observation::new(lease.left(seen), zero + at, zero + seen + ms(trip.back))
-}
-
-/// What a window claims, against the truth: `None`, or how it is wrong.
-fn wrong(window: &Window, lease: &Lease, zero: Instant) -> Option<String> {
-    let last = window.last;
-    let of = |at: Instant| at.duration_since(zero);
-    // As of the moment at which the question may have been answered, at the latest.
-    let (sooner, later) = (lease.end(of(last.sent)), lease.end(of(last.answered)));
-    if of(window.earliest) > later {
-        return Some(format!(
-            "not before {:?}, but {later:?}",
-            of(window.earliest)
-        ));
-    }
-    if of(window.latest) < sooner {
-        return Some(format!("before {:?}, but {sooner:?}", of(window.latest)));
-    }
-    None
 }
 
 proptest! {
@@ -299,78 +227,6 @@ proptest! {
 /// Before an outage is noticed, a look that was answered may still tell something.
 const LATEST: Duration = Duration::from_millis(200);
 
-/// A judge with its clock and its etcd.
-struct Run {
-    judge: Judge,
-    zero: Instant,
-    looks: Vec<(Duration, i64)>,
-    /// From, to, and whether it is we who stand still, or etcd that does not answer.
-    outage: Option<(Duration, Duration, bool)>,
-    election: Option<Duration>,
-}
-
-impl Run {
-    fn new(zero: Instant, rate: u32) -> Self {
-        Run {
-            judge: Judge::new(Check::All, rate, None, zero),
-            zero,
-            looks: Vec::new(),
-            outage: None,
-            election: None,
-        }
-    }
-
-    fn until<'a>(
-        &mut self,
-        end: Duration,
-        fractions: &[f64],
-        trips: &[Trip],
-        lease: impl Fn(i64) -> &'a Lease,
-    ) -> Vec<(Duration, Doubt)> {
-        let (mut now, mut told) = (Duration::ZERO, Vec::new());
-        let mut n = 0;
-        while now < end {
-            n += 1;
-            let (fraction, trip) = (fractions[n % fractions.len()], trips[n % trips.len()]);
-            if let Some((from, to, true)) = self.outage {
-                if now > from && now < to {
-                    now = to;
-                }
-            }
-            match self.judge.next(self.zero + now) {
-                Next::Wait(None) => break,
-                Next::Wait(Some(until)) => {
-                    let until = until.duration_since(self.zero);
-                    assert!(until > now || now.is_zero(), "it waits for what is past");
-                    now = until;
-                }
-                Next::Look(of) => {
-                    self.looks.push((now, of));
-                    let sent = self.zero + now;
-                    let mut shown = look(lease(of), self.zero, now, trip);
-                    let mut found = lease(of).left(now + ms(trip.there));
-                    if self.election.is_some_and(|at| now + ms(trip.there) >= at) {
-                        found.term += 1;
-                    }
-                    let mut what = Shown::Lease(found);
-                    if let Some((from, to, false)) = self.outage {
-                        if now > from && now < to {
-                            what = Shown::Nothing;
-                            shown.answered = sent + ms(500);
-                        }
-                    }
-                    let answered = shown.answered;
-                    now = answered.duration_since(self.zero);
-                    for doubt in self.judge.shown(of, what, sent, answered, fraction) {
-                        told.push((now, doubt));
-                    }
-                }
-            }
-        }
-        told
-    }
-}
-
 /// The checks above are only worth something if they can fail.
 #[test]
 fn the_checker_catches_windows_that_lie() {
@@ -538,6 +394,7 @@ fn leases_that_are_shared_and_leases_that_go_unheard() {
         remaining: Duration::from_secs(5),
         granted: Duration::from_secs(6),
         term: 2,
+        cluster: 1,
     };
     assert_eq!(judge.next(zero + ms(1)), Next::Look(7));
     judge.shown(7, Shown::Lease(found), zero + ms(1), zero + ms(2), 0.0);

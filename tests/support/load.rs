@@ -26,7 +26,13 @@ fn status(field: &str) -> usize {
 
 /// What this process has used of the processors so far.
 pub fn cpu() -> Duration {
-    let text = fs::read_to_string("/proc/self/stat").expect("a /proc, that is, Linux");
+    cpu_of(std::process::id())
+}
+
+/// What another one has used.
+pub fn cpu_of(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    let text = stat.expect("a /proc, that is, Linux");
     // The name, in brackets, may hold spaces.
     let (_, fields) = text.rsplit_once(')').expect("a name in brackets");
     let fields: Vec<&str> = fields.split_whitespace().collect();
