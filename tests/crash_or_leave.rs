@@ -29,7 +29,7 @@ fn ends(default: usize) -> usize {
 /// Within this a newcomer is looked at for the first time; who goes sooner can't be judged.
 const UNSEEN: Duration = Duration::from_millis(1500);
 
-fn crash_or_leave(each: usize, what: &str) {
+fn crash_or_leave(each: usize, most_ttl: u64, what: &str) {
     let etcd = Etcd::start();
     let cluster = observer(etcd.endpoint())
         .stall_bound(Duration::from_secs(10))
@@ -38,7 +38,7 @@ fn crash_or_leave(each: usize, what: &str) {
     let told = Told::by(&cluster);
     let mut random = Random(each as u64);
     let plans: Vec<_> = (0..2 * each)
-        .map(|n| Plan::random(format!("go/{n}"), n % 2 == 0, &mut random))
+        .map(|n| Plan::random(format!("go/{n}"), n % 2 == 0, most_ttl, &mut random))
         .collect();
     let (began, cpu) = (Instant::now(), load::cpu());
     let lives = herd::run(&[etcd.endpoint()], plans, 50);
@@ -97,10 +97,10 @@ fn crash_or_leave(each: usize, what: &str) {
 #[test]
 fn g6_crash_or_leave_is_told_by_the_lease() {
     let _alone = ALONE.lock();
-    crash_or_leave(ends(100), "idle");
+    crash_or_leave(ends(100), 10, "idle");
 }
 
-/// The same while every core is wanted by others.
+/// The same while every core is wanted by others. A longer run has longer lives, too.
 #[test]
 fn g6_crash_or_leave_under_load() {
     let _alone = ALONE.lock();
@@ -114,7 +114,8 @@ fn g6_crash_or_leave_under_load() {
                 }
             });
         }
-        let result = std::panic::catch_unwind(|| crash_or_leave(ends(30), "busy"));
+        let most_ttl = if ends(0) == 0 { 5 } else { 10 };
+        let result = std::panic::catch_unwind(|| crash_or_leave(ends(30), most_ttl, "busy"));
         stop.store(true, Ordering::Relaxed);
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);

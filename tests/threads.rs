@@ -24,14 +24,14 @@ fn g12_no_thread_is_left_behind() {
     let guard = cluster.add_listener(|_: &Event| ()).expect("a thread");
     let events = cluster.subscribe();
     told.next(SOON, "AddMember gate/1@");
-    // Watch, flush and listener of the one; those, lease and so on of the other.
-    assert_eq!(threads(), before + 3 + 4);
+    // Watch, beats, flush and listener of the one; those, and lease, of the other.
+    assert_eq!(threads(), before + 4 + 5);
     drop(guard);
     until(SOON, "an unsubscribed listener's thread ends", || {
-        threads() == before + 3 + 3
+        threads() == before + 4 + 4
     });
     cluster.leave().expect("told");
-    assert_eq!(threads(), before + 3);
+    assert_eq!(threads(), before + 4);
     drop(watcher);
     assert_eq!(threads(), before);
     assert!(events.iter().count() > 0);

@@ -97,6 +97,34 @@ proptest! {
         }, "{:?}", window);
     }
 
+    /// Who goes on in the last moment before its lease runs out, and then leaves, did not crash.
+    #[test]
+    fn g6_who_goes_on_in_the_last_moment_may_still_leave(
+        ttl in 3..61u64,
+        stop in 1.0..4.0f64,
+        before in 50..1500u64,
+        after in 700..6000u64,
+        trips in trips(),
+        fractions in prop::collection::vec(0.0..1.0f64, 1..9),
+    ) {
+        let until = Duration::from_secs(ttl).mul_f64(stop);
+        let mut lease = Lease::kept(ttl, until, &[0]);
+        let on = lease.end(until) - ms(before);
+        lease.renewed.push(on);
+        let end = on + ms(after).min(lease.granted / 3);
+        let zero = Instant::now();
+        let mut window = Window::new(look(&lease, zero, ms(100), trips[0]));
+        for n in 1.. {
+            let at = window.due(fractions[n % fractions.len()]).duration_since(zero);
+            let trip = trips[n % trips.len()];
+            if at + ms(trip.there + trip.back) >= end {
+                break;
+            }
+            window.look(look(&lease, zero, at, trip));
+        }
+        prop_assert_eq!(window.ended(zero + end), Ended::Early, "{:?}", window);
+    }
+
     /// However seldom it is looked at: rather unclear than wrong.
     #[test]
     fn g6_a_stale_look_is_unclear_not_wrong(

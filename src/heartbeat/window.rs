@@ -55,7 +55,8 @@ impl Observation {
 pub(crate) enum Ended {
     /// Before the lease could have run out.
     Early,
-    /// When it had to run out, with nobody renewing it.
+    /// When it had to run out, with nobody renewing it. (Whoever misses a renewal, and then leaves
+    /// in the very second in which its lease would have run out, can't be told from that.)
     RanOut,
     /// The last look was too long ago: an owner may have renewed it since, and then left.
     Unclear,
@@ -133,7 +134,9 @@ impl Window {
             false => from + gap.mul_f64(0.5 * fraction),
         };
         if self.is_overdue() {
-            return due;
+            // In its last moment the owner may still renew it, and then leave.
+            let soon = self.last.answered + 2 * LEAST_GAP;
+            return due.min(self.deadline().max(soon));
         }
         // A missed renewal shows from here on.
         let left = least(self.last.granted).saturating_sub(Duration::from_millis(5));

@@ -101,10 +101,10 @@ impl Server {
 }
 
 impl Plan {
-    /// A life of a random length, from its first moment on; the moment of the renewal cycle in
-    /// which it ends is as random.
-    pub fn random(name: String, graceful: bool, random: &mut Random) -> Plan {
-        let ttl = 3 + random.below(8);
+    /// A life of a random length, from its first moment on, so that it ends at a random moment of
+    /// the renewal cycle; on a TTL of 3 s to `most`.
+    pub fn random(name: String, graceful: bool, most: u64, random: &mut Random) -> Plan {
+        let ttl = 3 + random.below(most - 2);
         let life = Duration::from_millis(random.below(ttl * 1300));
         Plan {
             name,
