@@ -9,6 +9,7 @@
 //! each request here is bounded.
 
 mod judge;
+mod subject;
 mod verdict;
 mod window;
 

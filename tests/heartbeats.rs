@@ -322,6 +322,13 @@ fn g6_the_leader_dies_while_leases_run_out() {
     let known = |l: &&String| l.ends_with("(lease-expired)") || l.ends_with("(unknown)");
     assert_eq!(dead.iter().filter(known).count(), 10, "{dead:#?}");
     assert!(expired >= 5, "{dead:#?}");
+    for entry in told.all("") {
+        let (at, text) = (entry.at, &entry.text);
+        match at.checked_duration_since(kill) {
+            Some(after) => println!("{:+.3} s {text}", after.as_secs_f64()),
+            None => println!("{:+.3} s {text}", -(kill - at).as_secs_f64()),
+        }
+    }
     // What an election gives is no sign of life.
     let cleared = told.all("Cleared dead/");
     assert!(cleared.is_empty(), "{cleared:#?}");

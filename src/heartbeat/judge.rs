@@ -7,8 +7,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::subject::{Health, Subject};
 use super::verdict::{Finding, is_silent};
-use super::window::{Observation, Window, least};
+use super::window::Observation;
 use crate::etcd::TimeToLive;
 use crate::event::{Event, Evidence};
 use crate::member::Member;
@@ -20,8 +21,6 @@ const LATE: Duration = Duration::from_millis(250);
 const SLOW: Duration = Duration::from_secs(1);
 /// Newcomers are looked at within this.
 const NEW: Duration = Duration::from_millis(100);
-/// When to look again at a lease of which nothing was to be learnt.
-const AGAIN: Duration = Duration::from_secs(1);
 /// What is left of a second's requests may be used up at once by questions, and no more.
 const DEBT: Duration = Duration::from_secs(1);
 
@@ -59,19 +58,6 @@ impl Doubt {
     }
 }
 
-/// A lease that is watched.
-#[derive(Debug)]
-struct Subject {
-    /// Whose: nearly always one.
-    names: Vec<Box<str>>,
-    window: Option<Window>,
-    /// When it was first found to be gone.
-    gone: Option<Instant>,
-    suspected: Option<Box<Evidence>>,
-    due: Instant,
-    deadline: Instant,
-}
-
 #[derive(Debug)]
 pub(crate) struct Judge {
     whom: Check,
@@ -89,13 +75,11 @@ pub(crate) struct Judge {
     slot: Instant,
     /// When we had meant to wake up.
     planned: Option<Instant>,
-    /// Since when nothing was wrong with us or etcd.
-    sound_since: Option<Instant>,
+    health: Health,
     /// The election that etcd has its leader from, as far as is known.
     term: u64,
     /// The etcd cluster that this is of.
     cluster: Option<u64>,
-    elected: Option<Instant>,
     overdue: usize,
 }
 
@@ -110,10 +94,9 @@ impl Judge {
             ready: BTreeSet::new(),
             slot: now,
             planned: None,
-            sound_since: None,
+            health: Health::default(),
             term: 0,
             cluster: None,
-            elected: None,
             overdue: 0,
         }
     }
@@ -156,14 +139,7 @@ impl Judge {
             return false;
         }
         let due = now + NEW.mul_f64(fraction);
-        let subject = Subject {
-            names: vec![member.name().into()],
-            window: None,
-            gone: None,
-            suspected: None,
-            due,
-            deadline: due,
-        };
+        let subject = Subject::new(member.name(), due);
         self.subjects.insert(lease, Box::new(subject));
         self.waiting.insert((due, lease));
         self.planned.is_none_or(|planned| due < planned)
@@ -238,7 +214,7 @@ impl Judge {
 
     /// Something was wrong with etcd, the way there, or us.
     pub fn trouble(&mut self) {
-        self.sound_since = None;
+        self.health.sound_since = None;
     }
 
     // ---- what was seen
@@ -263,19 +239,19 @@ impl Judge {
             Shown::Lease(found) if self.is_elected(&found) => {
                 // An election renews every lease.
                 if self.cluster == Some(found.cluster) {
-                    self.elected = Some(answered);
+                    self.health.elected = Some(answered);
                 }
                 (self.cluster, self.term) = (Some(found.cluster), found.term);
-                self.sound_since = Some(sent);
+                self.health.sound_since = Some(sent);
             }
             _ if answered.saturating_duration_since(sent) > SLOW => self.trouble(),
             _ => {
-                self.sound_since.get_or_insert(sent);
+                self.health.sound_since.get_or_insert(sent);
             }
         }
         // We mean to go on at once.
         self.planned = Some(answered);
-        let (sound_since, elected) = (self.sound_since, self.elected);
+        let health = self.health;
         let Some(subject) = self.subjects.get_mut(&lease) else {
             return Vec::new();
         };
@@ -286,65 +262,19 @@ impl Judge {
         match shown {
             Shown::Lease(found) => {
                 let seen = Observation::new(found, sent, answered);
-                let before = subject.window.map(|w| w.last.sent);
-                let window = match &mut subject.window {
-                    Some(window) => {
-                        window.look(seen);
-                        window
-                    }
-                    none => none.insert(Window::new(seen)),
-                };
-                subject.gone = None;
-                (subject.due, subject.deadline) = (window.due(fraction), window.deadline());
-                let sound = sound_since.is_some_and(|since| {
-                    before.is_some_and(|before| before >= since)
-                        && sent >= since + found.granted / 3
-                });
-                let evidence = match (window.is_overdue(), &subject.suspected) {
-                    (true, None) if sound => Some(Some(Evidence {
-                        remaining: window.remaining(),
-                        granted: found.granted,
-                        seen: answered,
-                    })),
-                    // What an election gave may be no sign of life: not before it is used up.
-                    (false, Some(_)) if elected.is_none_or(|at| sent >= at + used_up(&found)) => {
-                        Some(None)
-                    }
-                    _ => None,
-                };
-                if let Some(evidence) = evidence {
-                    subject.suspected = evidence.map(Box::new);
+                if let Some(evidence) = subject.look(seen, fraction, &health) {
                     for name in &subject.names {
                         let name = name.clone();
                         doubts.push(Doubt { name, evidence });
                     }
                 }
             }
-            Shown::Gone => {
-                subject.gone.get_or_insert(answered);
-                (subject.due, subject.deadline) = (answered + AGAIN, answered + AGAIN);
-            }
-            Shown::Nothing => {
-                let again = AGAIN.mul_f64(0.5 + 0.5 * fraction);
-                subject.due = answered + again;
-                subject.deadline = subject.window.map_or(subject.due, |w| w.deadline());
-            }
+            Shown::Gone => subject.is_gone(answered),
+            Shown::Nothing => subject.unknown(answered, fraction),
         }
         self.overdue += usize::from(subject.is_overdue());
         self.overdue -= usize::from(was_overdue);
         self.waiting.insert((subject.due, lease));
         doubts
-    }
-}
-
-/// So long after an election a lease that nobody renews is overdue again. etcd adds an election's
-/// own time, and may spread the ends of many.
-fn used_up(lease: &TimeToLive) -> Duration {
-    lease.granted - least(lease.granted) + 2 * AGAIN
-}
-
-impl Subject {
-    fn is_overdue(&self) -> bool {
-        self.window.as_ref().is_some_and(Window::is_overdue)
     }
 }
