@@ -160,7 +160,7 @@ impl Builder {
     ///
     /// etcd has lost leases whose owners lived (in versions before 3.4.31 and 3.5.13), and a cut
     /// between it and the servers looks the same. Who is back within this time as the same process
-    /// is told as `UpdateMember`, not as a death. To tell a mass from a single loss takes 250 ms:
+    /// is told as `UpdateMember`, not as a death. To tell a mass from a single loss takes 600 ms:
     /// so long the departure of a member of Headcount waits that vanished unexpectedly, that is
     /// without having been late before.
     ///

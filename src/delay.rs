@@ -163,7 +163,13 @@ impl Delay {
         self.hold.kept().chain(pending)
     }
 
-    pub fn get(&self, name: &str) -> Option<&Arc<Member>> {
+    /// The one of that name, and why it was suspected, if it was.
+    pub fn get(&self, name: &str) -> Option<(&Arc<Member>, Option<Evidence>)> {
         self.hold.get(name).or_else(|| self.pending.get(name))
+    }
+
+    /// How many wait: a name may be counted twice.
+    pub fn len(&self) -> usize {
+        self.pending.len() + self.hold.len()
     }
 }

@@ -67,10 +67,11 @@ pub enum Event {
     StoreLost,
     /// etcd is back. What changed meanwhile follows.
     StoreRestored,
-    /// A large share of the members vanished at once, as happens when etcd loses leases whose
-    /// owners live. Their departures are held back for a moment: for whoever comes back as the same
-    /// process you get [`UpdateMember`](Event::UpdateMember), and at `until` the departures of the
-    /// rest. The view keeps them meanwhile.
+    /// A large share of the members vanished at once, or is about to, for their leases are not
+    /// renewed. That happens when etcd loses leases whose owners live, or is cut off from them. The
+    /// departures are held back for a moment: for whoever comes back as the same process you get
+    /// [`UpdateMember`](Event::UpdateMember), and at `until` the departures of the rest. The view
+    /// keeps them meanwhile.
     #[non_exhaustive]
     MassLoss {
         /// How many departures are held so far; what follows of that kind is held as well.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::delay::{Delay, MassLoss, Silence};
+use crate::delay::{Delay, MassLoss, Scene, Silence};
 use crate::error::Error;
 use crate::event::Event;
 use crate::heartbeat::Judge;
@@ -175,9 +175,9 @@ impl Hub {
     pub fn events(&self, batch: Vec<KvEvent>) {
         let mut state = self.state.lock();
         let mut out = Output::default();
-        let before = state.len();
+        let scene = state.scene();
         state.roster.events(batch, &mut out);
-        let told = self.publish(&mut state, &mut out, before);
+        let told = self.publish(&mut state, &mut out, &scene);
         drop(state);
         report(&out, &told);
     }
@@ -185,9 +185,9 @@ impl Hub {
     pub fn listing(&self, listing: Listing, revision: i64, cluster: u64) {
         let mut state = self.state.lock();
         let mut out = Output::default();
-        let before = state.len();
+        let scene = state.scene();
         state.roster.listing(listing, revision, cluster, &mut out);
-        let told = self.publish(&mut state, &mut out, before);
+        let told = self.publish(&mut state, &mut out, &scene);
         if !state.synced {
             state.synced = true;
             for slot in &mut state.listeners {
@@ -266,13 +266,12 @@ impl Hub {
 
     // ---- telling
 
-    /// Takes what came out of the roster: what is told of it now. `before`: how many members
-    /// listeners knew before it.
+    /// Takes what came out of the roster: what is told of it now. `scene`: as it was before.
     fn publish(
         &self,
         state: &mut MutexGuard<'_, State>,
         out: &mut Output,
-        before: usize,
+        scene: &Scene,
     ) -> Vec<Event> {
         for event in &out.events {
             if let (Some((name, token)), Some(member)) = (&self.own, event.member()) {
@@ -283,7 +282,6 @@ impl Hub {
                 }
             }
         }
-        let scene = state.scene(before);
         let mut told = Vec::with_capacity(out.events.len());
         let mut silent = out.silent.iter().copied().peekable();
         for (at, event) in out.events.drain(..).enumerate() {
@@ -296,14 +294,14 @@ impl Hub {
             });
             self.watch_over(state, &event, scene.now);
             let doubt = state.inherited_doubt(&event);
-            state.delay.take(event, silence, &scene, &mut told);
+            state.delay.take(event, silence, scene, &mut told);
             if let Some(doubt) = doubt {
-                state.delay.take(doubt, None, &scene, &mut told);
+                state.delay.take(doubt, None, scene, &mut told);
             }
         }
         for (from, member) in &out.moved {
             if let Some(cleared) = self.moved(state, *from, member, scene.now) {
-                state.delay.take(cleared, None, &scene, &mut told);
+                state.delay.take(cleared, None, scene, &mut told);
             }
         }
         if state.delay.has_question(scene.now) {

@@ -16,6 +16,7 @@ use ledger::{Ledger, Random, value};
 use support::cluster::EtcdCluster;
 use support::etcd::Etcd;
 use support::fake::{FakeGateway, Reply};
+use support::proxy::Proxy;
 use support::wait::{eventually, throughout, until};
 use told::{SOON, Told, key, member, observer};
 
@@ -260,6 +261,36 @@ fn g3_g5_who_comes_back_from_a_mass_loss_was_never_away() {
         let names: Vec<_> = all.iter().filter(of).map(|e| e.event.name()).collect();
         assert_eq!(names, ["AddMember", "ServerDown", "AddMember"], "{name}");
     }
+}
+
+/// The way between etcd and the owners is cut for longer than their leases last.
+#[test]
+fn g3_who_comes_back_from_a_cut_was_never_away() {
+    const OWNERS: usize = 8;
+    let etcd = Etcd::start();
+    let proxy = Proxy::start(&etcd.endpoint());
+    let owners: Vec<Cluster> = (0..OWNERS)
+        .map(|n| member(proxy.endpoint(), &format!("hc/{n}"), 3).check(Check::Nobody))
+        .map(|member| member.start().expect("a member"))
+        .collect();
+    let (cluster, mut told) = checked(observer(etcd.endpoint()), OWNERS);
+    std::thread::sleep(ms(2000));
+    proxy.black_hole();
+    told.next(SOON, "MassLoss");
+    // Until the last of them has run out as well.
+    std::thread::sleep(ms(1700));
+    proxy.pass();
+    until(SOON, "all are back", || {
+        told.all("UpdateMember hc/").len() == OWNERS && told.all("Cleared hc/").len() >= OWNERS
+    });
+    assert_eq!(told.departures(), 0, "{:#?}", told.lines());
+    assert_eq!(told.all("Suspect hc/").len(), OWNERS, "{:#?}", told.lines());
+    assert!(
+        owners
+            .iter()
+            .all(|owner| owner.stats().registration_losses > 0)
+    );
+    assert_eq!(cluster.members().len(), OWNERS);
 }
 
 fn false_until_all_back(told: &Told, owners: usize) -> bool {

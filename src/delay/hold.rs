@@ -9,9 +9,9 @@ use crate::event::{DownCause, Event, Evidence};
 use crate::heartbeat::is_silent;
 use crate::member::Member;
 
-/// Losses that come less than this after one another are one. So long the first ones wait, for they
-/// might be many.
-const GATHER: Duration = Duration::from_millis(250);
+/// Losses that come less than this after one another are one: etcd ends leases twice a second. So
+/// long the first ones wait, for they might be many.
+pub(super) const GATHER: Duration = Duration::from_millis(600);
 /// Fewer are never a mass.
 const LEAST: usize = 4;
 
@@ -95,8 +95,13 @@ impl Hold {
             }
         );
         let mass = self.mass_of(scene.members);
-        // Who dies alone, and was seen to, is told at once: nobody else is about to follow.
-        if self.burst.is_none() && expired && scene.overdue < mass {
+        // Where leases run out, those that are about to follow are known.
+        let imminent = match expired {
+            true => scene.overdue,
+            false => 0,
+        };
+        // Who dies alone is told at once.
+        if self.burst.is_none() && expired && imminent < mass {
             return out.push(event);
         }
         let now = scene.now;
@@ -111,7 +116,7 @@ impl Hold {
         burst.count += 1;
         let member = Arc::clone(event.member().expect("about a member"));
         self.shelf.add(member, Held { event, suspect });
-        if burst.until.is_none() && burst.count >= burst.mass {
+        if burst.until.is_none() && burst.count + imminent.saturating_sub(1) >= burst.mass {
             let until = burst.first + self.settings.hold;
             burst.until = Some(until);
             let held = self.shelf.len();
@@ -158,8 +163,13 @@ impl Hold {
             .map(|item| (&item.member, item.what.suspect))
     }
 
-    pub fn get(&self, name: &str) -> Option<&Arc<Member>> {
-        self.shelf.named(name).map(|item| &item.member)
+    pub fn get(&self, name: &str) -> Option<(&Arc<Member>, Option<Evidence>)> {
+        let item = self.shelf.named(name)?;
+        Some((&item.member, item.what.suspect))
+    }
+
+    pub fn len(&self) -> usize {
+        self.shelf.len()
     }
 }
 

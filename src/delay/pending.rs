@@ -166,8 +166,13 @@ impl Pending {
         kept.map(|item| (&item.member, item.what.silence.suspect))
     }
 
-    pub fn get(&self, name: &str) -> Option<&Arc<Member>> {
-        self.shelf.named(name).map(|item| &item.member)
+    pub fn get(&self, name: &str) -> Option<(&Arc<Member>, Option<Evidence>)> {
+        let item = self.shelf.named(name)?;
+        Some((&item.member, item.what.silence.suspect))
+    }
+
+    pub fn len(&self) -> usize {
+        self.shelf.len()
     }
 }
 

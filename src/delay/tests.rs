@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::delay::hold::GATHER;
 use crate::event::{DownCause, RemoveReason};
 use crate::heartbeat::Finding;
 use crate::member::Document;
 
 const VERDICT: Duration = Duration::from_millis(200);
 const HOLD: Duration = Duration::from_secs(5);
-/// Losses that come one after another within this are one; see `hold`.
-const GATHER: Duration = Duration::from_millis(250);
 const NAMES: u8 = 8;
 
 fn ms(n: u64) -> Duration {
@@ -152,6 +151,7 @@ struct World {
     suspected: Vec<u8>,
     told: Told,
     events: Vec<Event>,
+    overdue: usize,
     /// Silent departures that were not told yet, and since when.
     open: BTreeMap<(String, i64), Instant>,
 }
@@ -168,6 +168,7 @@ impl World {
             suspected: Vec::new(),
             told: Told::default(),
             events: Vec::new(),
+            overdue: 0,
             open: BTreeMap::new(),
         }
     }
@@ -176,7 +177,7 @@ impl World {
         Scene {
             now: self.now,
             members: self.told.view.len(),
-            overdue: 0,
+            overdue: self.overdue,
         }
     }
 
@@ -204,7 +205,8 @@ impl World {
         let view = &self.told.view;
         for name in 0..NAMES {
             let full = format!("t/{name}");
-            let kept = self.delay.get(&full).or_else(|| self.there.get(&name));
+            let kept = self.delay.get(&full).map(|(m, _)| m);
+            let kept = kept.or_else(|| self.there.get(&name));
             let kept = kept.map(|m| (m.incarnation(), m.revision()));
             let told = view
                 .get(&full)
@@ -403,6 +405,25 @@ fn g3_who_comes_back_from_a_mass_loss_was_never_away() {
     assert!(told[4..].iter().all(|line| line.starts_with("ServerDown")));
 }
 
+/// Where enough others are as late, the first whose lease runs out is held with them.
+#[test]
+fn those_who_are_about_to_follow_make_it_a_mass() {
+    for (overdue, told) in [(4, "ServerDown"), (5, "MassLoss")] {
+        let mut world = World::new(HOLD);
+        for n in 0..NAMES {
+            world.step(&Step::Put(n, 1)).unwrap();
+        }
+        world.events.clear();
+        world.overdue = overdue;
+        world.step(&Step::Silent(0, 0)).unwrap();
+        assert_eq!(world.events.len(), 1);
+        assert_eq!(world.events[0].name(), told);
+        world.step(&Step::Put(0, 1)).unwrap();
+        let back = ["AddMember", "UpdateMember"][usize::from(overdue == 5)];
+        assert_eq!(world.events[1].name(), back);
+    }
+}
+
 #[test]
 fn with_the_hold_off_all_of_it_is_told_at_once() {
     let mut world = mass(Duration::ZERO);
@@ -423,7 +444,9 @@ fn g3_a_single_one_that_bounces_is_a_pair() {
         world.step(&Step::Silent(0, 4)).unwrap();
         steps.iter().for_each(|step| world.step(step).unwrap());
         assert!(world.events.is_empty(), "others may follow");
-        world.step(&Step::Pass(250)).unwrap();
+        world.step(&Step::Pass(599)).unwrap();
+        assert!(world.events.is_empty());
+        world.step(&Step::Pass(1)).unwrap();
         let names: Vec<_> = world.events.iter().map(|e| e.name()).collect();
         assert_eq!(names, ["ServerDown", "AddMember"][..=steps.len()]);
     }

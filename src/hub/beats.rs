@@ -13,10 +13,11 @@ use crate::jitter::fraction;
 use crate::member::Member;
 
 impl State {
-    pub(super) fn scene(&self, members: usize) -> Scene {
+    /// As of now. Of the members, a few may be counted twice, which matters to nobody.
+    pub(super) fn scene(&self) -> Scene {
         Scene {
             now: Instant::now(),
-            members,
+            members: self.roster.len() + self.delay.len(),
             overdue: self.judge.overdue(),
         }
     }
@@ -104,7 +105,7 @@ impl Hub {
         if doubts.is_empty() {
             return;
         }
-        let (scene, mut told) = (state.scene(state.len()), Vec::new());
+        let (scene, mut told) = (state.scene(), Vec::new());
         for doubt in doubts {
             let member = state.roster.get(&doubt.name).cloned();
             if let Some(member) = member {
@@ -126,7 +127,7 @@ impl Hub {
             Shown::Nothing => Answer::None,
         };
         let mut state = self.state.lock();
-        let (scene, mut told) = (state.scene(state.len()), Vec::new());
+        let (scene, mut told) = (state.scene(), Vec::new());
         state.delay.answered(ticket, answer, &scene, &mut told);
         self.pass_on(&mut state, &told);
         drop(state);
@@ -141,7 +142,7 @@ impl Hub {
         if due.is_none_or(|due| Instant::now() < due) {
             return due;
         }
-        let (scene, mut told) = (state.scene(state.len()), Vec::new());
+        let (scene, mut told) = (state.scene(), Vec::new());
         state.delay.tick(&scene, &mut told);
         let due = state.delay.deadline();
         state.tick_at = due;

@@ -70,7 +70,7 @@ impl Hub {
     /// closed (what is in them can still be read).
     pub fn close(&self, deadline: Instant) {
         let mut state = self.state.lock();
-        let (scene, mut told) = (state.scene(state.len()), Vec::new());
+        let (scene, mut told) = (state.scene(), Vec::new());
         state.delay.drain(&scene, &mut told);
         self.pass_on(&mut state, &told);
         state.closed = true;

@@ -40,15 +40,9 @@ impl State {
 
     /// Why a member of the view is suspected, if it is.
     pub(super) fn suspicion(&self, member: &Member) -> Option<Evidence> {
-        match self.delay.is_empty() {
-            true => self.judge.suspicion(member.lease()),
-            false => {
-                let mut kept = self.delay.kept();
-                match kept.find(|(old, _)| old.name() == member.name()) {
-                    Some((_, suspicion)) => suspicion,
-                    None => self.judge.suspicion(member.lease()),
-                }
-            }
+        match self.delay.get(member.name()) {
+            Some((_, suspicion)) => suspicion,
+            None => self.judge.suspicion(member.lease()),
         }
     }
 }
@@ -66,7 +60,7 @@ impl Hub {
 
     pub fn member(&self, server_type: &str, id: &str) -> Option<Arc<Member>> {
         let (state, name) = (self.state.lock(), format!("{server_type}/{id}"));
-        let kept = state.delay.get(&name);
+        let kept = state.delay.get(&name).map(|(member, _)| member);
         kept.or_else(|| state.roster.get(&name)).cloned()
     }
 
