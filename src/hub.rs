@@ -218,7 +218,7 @@ impl Hub {
         state.confirmed = Some(Instant::now());
         if std::mem::take(&mut state.store_lost) {
             state.last_error = None;
-            state.judge.trouble();
+            state.judge.store(true);
             self.tell(&mut state, &Event::StoreRestored);
             let revision = state.roster.applied();
             drop(state);
@@ -230,7 +230,7 @@ impl Hub {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.store_lost, true) {
             state.store_losses += 1;
-            state.judge.trouble();
+            state.judge.store(false);
             self.tell(&mut state, &Event::StoreLost);
             let members = state.len();
             drop(state);
@@ -284,7 +284,11 @@ impl Hub {
         }
         let mut told = Vec::with_capacity(out.events.len());
         let mut silent = out.silent.iter().copied().peekable();
+        let mut moved = out.moved.drain(..).peekable();
         for (at, event) in out.events.drain(..).enumerate() {
+            while let Some(moved) = moved.next_if(|moved| moved.before <= at) {
+                self.moved(state, &moved, scene, &mut told);
+            }
             let silence = silent.next_if_eq(&at).and_then(|_| {
                 let member = event.member()?;
                 Some(Silence {
@@ -299,10 +303,8 @@ impl Hub {
                 state.delay.take(doubt, None, scene, &mut told);
             }
         }
-        for (from, member) in &out.moved {
-            if let Some(cleared) = self.moved(state, *from, member, scene.now) {
-                state.delay.take(cleared, None, scene, &mut told);
-            }
+        for moved in moved {
+            self.moved(state, &moved, scene, &mut told);
         }
         if state.delay.has_question(scene.now) {
             self.wake_checker();

@@ -39,8 +39,17 @@ pub(crate) struct Output {
     /// Which of `events` are a DELETE without a note, of a key on a lease: told as `unknown`
     /// unless somebody has watched the lease.
     pub silent: Vec<usize>,
-    /// Members whose key moved to another lease: from which, and as they are now.
-    pub moved: Vec<(i64, Arc<Member>)>,
+    /// Members whose key moved to another lease, in the order in which that happened.
+    pub moved: Vec<Moved>,
+}
+
+/// A key that hangs on another lease than before.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub from: i64,
+    pub member: Arc<Member>,
+    /// It happened before the event of this index.
+    pub before: usize,
 }
 
 pub(crate) struct Roster {
@@ -188,9 +197,13 @@ impl Roster {
             .read(name, kv, &mut self.skipped, &mut out.notices)
         else {
             if let Some(kept) = known.filter(|kept| kept.lease() != kv.lease) {
-                let moved = Arc::new(kept.on_lease(kv.lease));
-                self.members.replace(ByName(Arc::clone(&moved)));
-                out.moved.push((kept.lease(), moved));
+                let member = Arc::new(kept.on_lease(kv.lease));
+                self.members.replace(ByName(Arc::clone(&member)));
+                out.moved.push(Moved {
+                    from: kept.lease(),
+                    member,
+                    before: out.events.len(),
+                });
             }
             return;
         };
@@ -205,11 +218,18 @@ impl Roster {
             }
             Some(previous) => {
                 self.members.replace(ByName(Arc::clone(&member)));
-                if previous.lease() != member.lease() {
-                    out.moved.push((previous.lease(), Arc::clone(&member)));
-                }
+                let moved = (previous.lease() != member.lease())
+                    .then(|| (previous.lease(), Arc::clone(&member)));
                 if previous.document() != member.document() {
                     out.events.push(Event::UpdateMember { member, previous });
+                }
+                if let Some((from, member)) = moved {
+                    let before = out.events.len();
+                    out.moved.push(Moved {
+                        from,
+                        member,
+                        before,
+                    });
                 }
             }
         }
@@ -274,7 +294,12 @@ impl Roster {
             match self.members.get(new.name()) {
                 Some(ByName(old)) if same_life(old, new, new_epoch) => {
                     if old.lease() != new.lease() {
-                        out.moved.push((old.lease(), Arc::clone(new)));
+                        out.moved.push(Moved {
+                            from: old.lease(),
+                            member: Arc::clone(new),
+                            // Of each name there is but one event.
+                            before: usize::MAX,
+                        });
                     }
                     if old.document() != new.document() {
                         let (member, previous) = (Arc::clone(new), Arc::clone(old));

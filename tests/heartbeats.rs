@@ -165,6 +165,29 @@ fn g6_what_is_known_of_each_end() {
     }
 }
 
+/// A suspected server puts its key on another lease, as Go's do that have lost theirs: it is well,
+/// and the new lease counts.
+#[test]
+fn g6_a_server_that_moves_to_another_lease() {
+    let etcd = Etcd::start();
+    let gateway = etcd.gateway();
+    let server = Server::start(&[etcd.endpoint()], "go/1", 5);
+    let (cluster, mut told) = checked(observer(etcd.endpoint()), 1);
+    told.next(SOON, "Suspect go/1@");
+    let lease = gateway.grant(20);
+    gateway.put(&key("go/1"), value("go/1", 0), lease);
+    told.next(SOON, "Cleared go/1@");
+    until(SOON, "the old one runs out", || {
+        gateway.time_to_live(server.lease) == -1
+    });
+    gateway.revoke(lease);
+    let gone = told.departure(SOON, "go/1");
+    assert!(gone.text.ends_with("(revoked)"), "{}", gone.text);
+    until(SOON, "nothing is left to watch", || {
+        cluster.stats().checked == 0
+    });
+}
+
 /// All leases are revoked while their owners live, as etcd's old versions have done.
 #[test]
 fn g3_g5_who_comes_back_from_a_mass_loss_was_never_away() {

@@ -76,6 +76,7 @@ pub(crate) struct Judge {
     /// When we had meant to wake up.
     planned: Option<Instant>,
     health: Health,
+    reachable: bool,
     /// The election that etcd has its leader from, as far as is known.
     term: u64,
     /// The etcd cluster that this is of.
@@ -95,6 +96,7 @@ impl Judge {
             slot: now,
             planned: None,
             health: Health::default(),
+            reachable: true,
             term: 0,
             cluster: None,
             overdue: 0,
@@ -212,6 +214,12 @@ impl Judge {
         self.slot = (self.slot.max(now) + self.pace).min(now + DEBT);
     }
 
+    /// Whether etcd is within reach, for those who watch.
+    pub fn store(&mut self, reachable: bool) {
+        self.reachable = reachable;
+        self.trouble();
+    }
+
     /// Something was wrong with etcd, the way there, or us.
     pub fn trouble(&mut self) {
         self.health.sound_since = None;
@@ -248,6 +256,9 @@ impl Judge {
             _ => {
                 self.health.sound_since.get_or_insert(sent);
             }
+        }
+        if !self.reachable {
+            self.trouble();
         }
         // We mean to go on at once.
         self.planned = Some(answered);

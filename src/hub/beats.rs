@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::heartbeat::{Answer, Next, Request, Shown};
 use crate::jitter::fraction;
 use crate::member::Member;
+use crate::roster::Moved;
 
 impl State {
     /// As of now. Of the members, a few may be counted twice, which matters to nobody.
@@ -40,15 +41,19 @@ impl Hub {
     pub(super) fn moved(
         &self,
         state: &mut MutexGuard<'_, State>,
-        from: i64,
-        member: &Arc<Member>,
-        now: Instant,
-    ) -> Option<Event> {
-        let suspected = state.judge.suspicion(from).is_some();
-        state.judge.untrack(from, member.name());
-        self.track(state, member, now);
-        let member = Arc::clone(member);
-        suspected.then_some(Event::Cleared { member })
+        moved: &Moved,
+        scene: &Scene,
+        told: &mut Vec<Event>,
+    ) {
+        let suspected = state.judge.suspicion(moved.from).is_some();
+        state.judge.untrack(moved.from, moved.member.name());
+        self.track(state, &moved.member, scene.now);
+        if suspected {
+            let member = Arc::clone(&moved.member);
+            state
+                .delay
+                .take(Event::Cleared { member }, None, scene, told);
+        }
     }
 
     /// Keeps in step which leases are watched.
