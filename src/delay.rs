@@ -46,7 +46,7 @@ pub(crate) struct Scene {
     pub now: Instant,
     /// Members in the view before it.
     pub members: usize,
-    /// Leases that were not renewed in time.
+    /// Leases that were not renewed in time; its own, if it is about one, among them.
     pub overdue: usize,
 }
 

@@ -286,6 +286,10 @@ impl Hub {
         let mut silent = out.silent.iter().copied().peekable();
         let mut moved = out.moved.drain(..).peekable();
         for (at, event) in out.events.drain(..).enumerate() {
+            let scene = &Scene {
+                overdue: state.judge.overdue(),
+                ..*scene
+            };
             while let Some(moved) = moved.next_if(|moved| moved.before <= at) {
                 self.moved(state, &moved, scene, &mut told);
             }

@@ -136,7 +136,7 @@ impl Window {
         if self.is_overdue() {
             // In its last moment the owner may still renew it, and then leave.
             let soon = self.last.answered + 2 * LEAST_GAP;
-            return due.min(self.deadline().max(soon));
+            return due.min(self.last_moment().max(soon));
         }
         // A missed renewal shows from here on.
         let left = least(self.last.granted).saturating_sub(Duration::from_millis(5));
@@ -147,6 +147,15 @@ impl Window {
 
     /// A look that comes later than this may find that it is too late to tell a leave from a crash.
     pub fn deadline(&self) -> Instant {
+        let last_moment = self.last_moment();
+        match last_moment > self.last.answered {
+            true => last_moment,
+            // Looked at in time. Further looks may not push aside those that have yet to be.
+            false => self.last.answered + GRAIN,
+        }
+    }
+
+    fn last_moment(&self) -> Instant {
         self.earliest.checked_sub(GUARD).unwrap_or(self.earliest)
     }
 }
