@@ -220,6 +220,38 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
+    /// As many as the default rate is said to do for, of mixed TTLs, a third of which run out at much
+    /// the same time while others leave: each end is known, and rightly.
+    #[test]
+    fn g6_at_the_default_rate_every_end_is_known(
+        lives in prop::collection::vec((3..11u64, 0.0..1.0f64), 100),
+        fractions in prop::collection::vec(0.0..1.0f64, 1..9),
+    ) {
+        let mut run = Run::new(Instant::now(), 50);
+        let (mut leases, mut ends) = (Vec::new(), Vec::new());
+        for (n, (ttl, life)) in lives.iter().enumerate() {
+            let crash = n % 3 == 0;
+            let until = match crash {
+                true => Duration::from_secs(15 - ttl) + Duration::from_secs(2).mul_f64(*life),
+                false => ms(3000) + Duration::from_secs(20).mul_f64(*life),
+            };
+            let lease = Lease::kept(*ttl, until, &[150, 400]);
+            ends.push((if crash { lease.end(until) + ms(300) } else { until }, n, crash));
+            leases.push(lease);
+            run.judge.track(&member(&format!("a/{n}"), n as i64 + 1, None), run.zero, 0.0);
+        }
+        ends.sort();
+        for (end, n, crash) in ends {
+            let trips = [Trip { there: 1, back: 1 }];
+            run.until(end, &fractions, &trips, |lease| &leases[lease as usize - 1]);
+            let name = format!("a/{n}");
+            let found = run.judge.finding(&member(&name, n as i64 + 1, None), run.zero + end);
+            let right = if crash { Ended::RanOut } else { Ended::Early };
+            prop_assert_eq!(found, Finding::Seen(right), "{} {:?} of {:?}", n, end, lives[n]);
+            run.judge.untrack(n as i64 + 1, &name);
+        }
+    }
+
     /// At whatever load: never faster than the rate, nobody is forgotten, and what can be told in
     /// time is.
     #[test]

@@ -90,6 +90,7 @@ pub fn wrong(window: &Window, lease: &Lease, zero: Instant) -> Option<String> {
 pub struct Run {
     pub judge: Judge,
     pub zero: Instant,
+    now: Duration,
     pub looks: Vec<(Duration, i64)>,
     /// From, to, and whether it is we who stand still, or etcd that does not answer.
     pub outage: Option<(Duration, Duration, bool)>,
@@ -101,6 +102,7 @@ impl Run {
         Run {
             judge: Judge::new(Check::All, rate, None, zero),
             zero,
+            now: Duration::ZERO,
             looks: Vec::new(),
             outage: None,
             election: None,
@@ -114,7 +116,7 @@ impl Run {
         trips: &[Trip],
         lease: impl Fn(i64) -> &'a Lease,
     ) -> Vec<(Duration, Doubt)> {
-        let (mut now, mut told) = (Duration::ZERO, Vec::new());
+        let (mut now, mut told) = (self.now, Vec::new());
         let mut n = 0;
         while now < end {
             n += 1;
@@ -125,7 +127,7 @@ impl Run {
                 }
             }
             match self.judge.next(self.zero + now) {
-                Next::Wait(None) => break,
+                Next::Wait(None) => now = end,
                 Next::Wait(Some(until)) => {
                     let until = until.duration_since(self.zero);
                     assert!(until > now || now.is_zero(), "it waits for what is past");
@@ -154,6 +156,7 @@ impl Run {
                 }
             }
         }
+        self.now = now;
         told
     }
 }
