@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::etcd::{Credentials, Tls};
-use crate::settings::{OnConflict, Settings};
+use crate::settings::{Check, OnConflict, Settings};
 
 /// Settings of a [`Cluster`]; [`start`](Self::start) checks and uses them.
 ///
@@ -107,6 +107,68 @@ impl Builder {
     /// What to do when another live instance has our (type, id) (`TakeOver`).
     pub fn on_conflict(mut self, policy: OnConflict) -> Self {
         self.settings.on_conflict = policy;
+        self
+    }
+
+    // ---- the others' heartbeats
+
+    /// Whose heartbeats to check (`All`).
+    ///
+    /// Each check is a small request to etcd, from each process about each member, so its cost
+    /// grows with both: see [`check_rate`](Self::check_rate). Rule of thumb: `All` in clusters of up
+    /// to some hundred; in larger ones `Silent` in most processes, which costs nothing where all
+    /// members are Headcount's.
+    pub fn check(mut self, whom: Check) -> Self {
+        self.settings.check = whom;
+        self
+    }
+
+    /// How many requests a second checking may cost etcd, at most (50), for this process.
+    ///
+    /// Each lease is looked at about ten times in its TTL, and less often where there are too many
+    /// for that. Telling a leave from a crash, for members that say nothing, takes a look each
+    /// 2/3 TTL − 1.3 s; so at this rate it can be told for up to rate × (2/3 TTL − 1.3 s) members:
+    /// at 50 for some 270 with a TTL of 10 s, 1,900 with 60 s. All processes together should stay
+    /// below what etcd can spare, some thousand a second. Symptom of too low: `oldest_check` in the
+    /// statistics above that bound; ends that become `unknown` (never a wrong reason), and suspicion
+    /// that comes late.
+    pub fn check_rate(mut self, per_second: u32) -> Self {
+        self.settings.check_rate = per_second;
+        self
+    }
+
+    /// How long the departure of a member whose key went without a word may wait for etcd's answer
+    /// whether its lease lives on (200 ms; zero: it never asks).
+    ///
+    /// Only that member's events wait. Rule of thumb: ten round trips. Symptom of too short: keys
+    /// deleted by hand are told as `ServerDown unknown`, and revoked leases as `deregistered`.
+    pub fn verdict_timeout(mut self, limit: Duration) -> Self {
+        self.settings.verdict_timeout = limit;
+        self
+    }
+
+    /// Which part of the members, lost at once with their leases, makes a
+    /// [mass loss](crate::Event::MassLoss): more than this (0.5), and at least four members.
+    ///
+    /// Symptom of too small: the end of a rack is told `mass_loss_hold` late.
+    pub fn mass_loss_share(mut self, share: f64) -> Self {
+        self.settings.mass_loss_share = share;
+        self
+    }
+
+    /// How long the departures of a mass loss are held (5 s; zero turns it off).
+    ///
+    /// etcd has lost leases whose owners lived (in versions before 3.4.31 and 3.5.13), and a cut
+    /// between it and the servers looks the same. Who is back within this time as the same process
+    /// is told as `UpdateMember`, not as a death. To tell a mass from a single loss takes 600 ms:
+    /// so long the departure of a member of Headcount waits that vanished unexpectedly, that is
+    /// without having been late before.
+    ///
+    /// Turn it off where a death must be told as soon as possible, and listeners bear it if
+    /// everybody goes and comes back; as where whole racks do die, and their work has to be taken
+    /// over at once.
+    pub fn mass_loss_hold(mut self, limit: Duration) -> Self {
+        self.settings.mass_loss_hold = limit;
         self
     }
 

@@ -50,6 +50,7 @@ struct Identity {
 /// What has to be stopped.
 struct Running {
     watcher: Worker,
+    checker: Option<Worker>,
     keeper: Option<Worker>,
     flusher: JoinHandle<()>,
 }
@@ -302,6 +303,9 @@ impl Cluster {
             }
         }
         running.watcher.stop();
+        if let Some(checker) = running.checker {
+            checker.stop();
+        }
         self.hub.close(Instant::now() + self.settings.drain_timeout);
         join(running.flusher);
         let deadline = Instant::now() + self.settings.drain_timeout;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::Member;
 
@@ -14,6 +15,9 @@ pub enum Event {
     /// A member joined, or was there when you subscribed.
     AddMember(Arc<Member>),
     /// The same incarnation of a member has a new value.
+    ///
+    /// Or, the one case in which it is another incarnation: the member vanished in a
+    /// [mass loss](Event::MassLoss), its departure was held, and the same process is back.
     #[non_exhaustive]
     UpdateMember {
         /// As it is now.
@@ -41,12 +45,40 @@ pub enum Event {
         /// etcd's revision at which it was gone.
         revision: i64,
     },
+    /// A member's heartbeat is late: its lease has less left than an owner that renews it in time
+    /// would ever let it have. It is not down; it still has until the lease runs out. Ends with
+    /// [`Cleared`](Event::Cleared), or with the member's departure.
+    #[non_exhaustive]
+    Suspect {
+        /// Whom.
+        member: Arc<Member>,
+        /// What was seen.
+        evidence: Evidence,
+    },
+    /// A suspected member has renewed its lease, or is back after a mass loss.
+    #[non_exhaustive]
+    Cleared {
+        /// Who is well again.
+        member: Arc<Member>,
+    },
     /// You have now been told of everybody; what follows are changes.
     Synced,
     /// etcd is out of reach. The view is kept; nobody is called down for it.
     StoreLost,
     /// etcd is back. What changed meanwhile follows.
     StoreRestored,
+    /// A large share of the members vanished at once, or is about to, for their leases are not
+    /// renewed. That happens when etcd loses leases whose owners live, or is cut off from them. The
+    /// departures are held back for a moment: for whoever comes back as the same process you get
+    /// [`UpdateMember`](Event::UpdateMember), and at `until` the departures of the rest. The view
+    /// keeps them meanwhile.
+    #[non_exhaustive]
+    MassLoss {
+        /// How many departures are held so far; what follows of that kind is held as well.
+        held: usize,
+        /// When the rest is told.
+        until: Instant,
+    },
     /// This listener was too slow for its channel, and events that cancel each other out, or that
     /// a later one replaces, were folded together. What it is told still adds up to the view.
     #[non_exhaustive]
@@ -76,8 +108,23 @@ pub enum Event {
 pub enum RemoveReason {
     /// It said so: a gone note went with its key.
     Announced,
-    /// Its key, which hung on no lease that could have run out, was deleted.
+    /// Its key was deleted while it hung on no lease that could have run out.
     Deregistered,
+    /// Its lease was gone before it could have run out: it was revoked. That is how a Pitaya server
+    /// in Go leaves.
+    Revoked,
+}
+
+/// What a suspicion rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Evidence {
+    /// At most so long the member's lease had left when it was looked at.
+    pub remaining: Duration,
+    /// The lease's whole time to live. Renewed each third of it, it never falls below two.
+    pub granted: Duration,
+    /// When that was seen.
+    pub seen: Instant,
 }
 
 impl RemoveReason {
@@ -86,6 +133,7 @@ impl RemoveReason {
         match self {
             RemoveReason::Announced => "announced",
             RemoveReason::Deregistered => "deregistered",
+            RemoveReason::Revoked => "revoked",
         }
     }
 }
@@ -100,6 +148,8 @@ pub enum DownCause {
         /// Who saw it.
         by: Arc<[Box<str>]>,
     },
+    /// Its lease ran out: it was seen not to be renewed, and the key went when it had to.
+    LeaseExpired,
     /// A new incarnation has its (type, id).
     Replaced,
     /// It was gone when we came back, and nothing told why.
@@ -113,6 +163,7 @@ impl DownCause {
     pub fn as_str(&self) -> &'static str {
         match self {
             DownCause::Evicted { .. } => "evicted",
+            DownCause::LeaseExpired => "lease-expired",
             DownCause::Replaced => "replaced",
             DownCause::Missing => "missing",
             DownCause::Unknown => "unknown",
@@ -128,9 +179,12 @@ impl Event {
             Event::UpdateMember { .. } => "UpdateMember",
             Event::RemoveMember { .. } => "RemoveMember",
             Event::ServerDown { .. } => "ServerDown",
+            Event::Suspect { .. } => "Suspect",
+            Event::Cleared { .. } => "Cleared",
             Event::Synced => "Synced",
             Event::StoreLost => "StoreLost",
             Event::StoreRestored => "StoreRestored",
+            Event::MassLoss { .. } => "MassLoss",
             Event::Lagged { .. } => "Lagged",
             Event::Registered { .. } => "Registered",
             Event::Lost => "Lost",
@@ -144,7 +198,9 @@ impl Event {
             Event::AddMember(member)
             | Event::UpdateMember { member, .. }
             | Event::RemoveMember { member, .. }
-            | Event::ServerDown { member, .. } => Some(member),
+            | Event::ServerDown { member, .. }
+            | Event::Suspect { member, .. }
+            | Event::Cleared { member } => Some(member),
             _ => None,
         }
     }
@@ -152,6 +208,12 @@ impl Event {
     /// Whether a member is gone with it.
     pub fn is_departure(&self) -> bool {
         matches!(self, Event::RemoveMember { .. } | Event::ServerDown { .. })
+    }
+
+    /// Whether the members, or what is known of one, are other than before.
+    pub(crate) fn changes_view(&self) -> bool {
+        let doubt = matches!(self, Event::Suspect { .. } | Event::Cleared { .. });
+        self.member().is_some() && !doubt
     }
 
     /// etcd's revision at which it happened, where it is about a member.
@@ -181,6 +243,13 @@ impl fmt::Display for Event {
                 write!(f, " (evicted by {})", by.join(", "))
             }
             Event::ServerDown { cause, .. } => write!(f, " ({})", cause.as_str()),
+            Event::Suspect { evidence, .. } => {
+                let Evidence {
+                    remaining, granted, ..
+                } = evidence;
+                write!(f, " ({remaining:.1?} left of {granted:?})")
+            }
+            Event::MassLoss { held, .. } => write!(f, " ({held} held)"),
             Event::Lagged { folded } => write!(f, " ({folded} folded)"),
             Event::Registered { incarnation, lease } => {
                 write!(f, " (incarnation {incarnation}, lease {lease:x})")

@@ -10,8 +10,11 @@
 //!   [`Outlet`] for the [`flush`] thread.
 //! * **G7 Fail-static**: losing the store is an event like others and changes no member.
 
+mod beats;
 mod flush;
+mod listeners;
 mod options;
+mod view;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,12 +22,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::delay::{Delay, MassLoss, Scene, Silence};
 use crate::error::Error;
 use crate::event::Event;
+use crate::heartbeat::Judge;
 use crate::kv::{Kv, KvEvent};
-use crate::member::Member;
 use crate::outlet::{Delivery, Outlet, Refused, Sink};
 use crate::roster::{Listing, Output, Roster, Rules};
+use crate::settings::Check;
 use crate::stats::{ListenerStats, Stats};
 
 pub use options::Options;
@@ -48,10 +53,37 @@ pub(crate) struct Hub {
     own: Option<(Box<str>, Box<str>)>,
     /// Wakes the registration thread: somebody touched our key.
     touched: Sender<()>,
+    /// Wakes the heartbeat checker: there is something to ask.
+    ask: Sender<()>,
+}
+
+/// How the hub is set up.
+pub(crate) struct Setup {
+    pub rules: Arc<Rules>,
+    /// This process' own `type/id` and instance token, if it is a member.
+    pub own: Option<(Box<str>, Box<str>)>,
+    pub check: Check,
+    pub check_rate: u32,
+    pub verdict_timeout: Duration,
+    pub mass_loss: MassLoss,
+}
+
+/// What the hub wakes others by; each is to be held by the thread that waits for it.
+pub(crate) struct Wakers {
+    /// The flusher: a listener lags or is gone, or a departure waits.
+    pub nudged: Receiver<()>,
+    /// The registration.
+    pub touched: Receiver<()>,
+    /// The heartbeat checker.
+    pub asked: Receiver<()>,
 }
 
 struct State {
     roster: Roster,
+    /// What the roster has gone through and listeners have not.
+    delay: Delay,
+    judge: Judge,
+    mass_losses: u64,
     listeners: Vec<Slot>,
     next_id: u64,
     /// Changes with everything that `wait` may be waiting for.
@@ -65,6 +97,8 @@ struct State {
     own: Option<Event>,
     last_error: Option<Error>,
     closed: bool,
+    /// When the flusher will look after what is delayed.
+    tick_at: Option<Instant>,
 }
 
 struct Slot {
@@ -93,15 +127,16 @@ impl Slot {
 }
 
 impl Hub {
-    /// The hub, and what wakes its flusher.
-    pub fn new(
-        rules: Arc<Rules>,
-        own: Option<(Box<str>, Box<str>)>,
-        touched: Sender<()>,
-    ) -> (Self, Receiver<()>) {
+    pub fn new(setup: Setup) -> (Self, Wakers) {
         let (nudge, nudged) = bounded(1);
+        let (touch, touched) = bounded(1);
+        let (ask, asked) = bounded(1);
+        let name = setup.own.as_ref().map(|(name, _)| name.clone());
         let state = State {
-            roster: Roster::new(rules),
+            roster: Roster::new(setup.rules),
+            delay: Delay::new(setup.verdict_timeout, setup.mass_loss),
+            judge: Judge::new(setup.check, setup.check_rate, name, Instant::now()),
+            mass_losses: 0,
             listeners: Vec::new(),
             next_id: 0,
             generation: 0,
@@ -113,15 +148,22 @@ impl Hub {
             own: None,
             last_error: None,
             closed: false,
+            tick_at: None,
         };
         let hub = Hub {
             state: Mutex::new(state),
             changed: Condvar::new(),
             nudge,
-            own,
-            touched,
+            own: setup.own,
+            touched: touch,
+            ask,
         };
-        (hub, nudged)
+        let wakers = Wakers {
+            nudged,
+            touched,
+            asked,
+        };
+        (hub, wakers)
     }
 
     fn own_name(&self) -> Option<&str> {
@@ -133,17 +175,19 @@ impl Hub {
     pub fn events(&self, batch: Vec<KvEvent>) {
         let mut state = self.state.lock();
         let mut out = Output::default();
+        let scene = state.scene();
         state.roster.events(batch, &mut out);
-        self.publish(&mut state, &out);
+        let told = self.publish(&mut state, &mut out, &scene);
         drop(state);
-        report(&out);
+        report(&out, &told);
     }
 
     pub fn listing(&self, listing: Listing, revision: i64, cluster: u64) {
         let mut state = self.state.lock();
         let mut out = Output::default();
+        let scene = state.scene();
         state.roster.listing(listing, revision, cluster, &mut out);
-        self.publish(&mut state, &out);
+        let told = self.publish(&mut state, &mut out, &scene);
         if !state.synced {
             state.synced = true;
             for slot in &mut state.listeners {
@@ -152,7 +196,7 @@ impl Hub {
             self.tell(&mut state, &Event::Synced);
         }
         drop(state);
-        report(&out);
+        report(&out, &told);
     }
 
     /// An empty listing that knows what the view holds.
@@ -174,6 +218,7 @@ impl Hub {
         state.confirmed = Some(Instant::now());
         if std::mem::take(&mut state.store_lost) {
             state.last_error = None;
+            state.judge.store(true);
             self.tell(&mut state, &Event::StoreRestored);
             let revision = state.roster.applied();
             drop(state);
@@ -185,8 +230,9 @@ impl Hub {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.store_lost, true) {
             state.store_losses += 1;
+            state.judge.store(false);
             self.tell(&mut state, &Event::StoreLost);
-            let members = state.roster.len();
+            let members = state.len();
             drop(state);
             log::warn!("etcd is out of reach, the view of {members} members is kept: {error}");
         }
@@ -220,11 +266,13 @@ impl Hub {
 
     // ---- telling
 
-    fn publish(&self, state: &mut MutexGuard<'_, State>, out: &Output) {
-        if out.events.is_empty() {
-            return;
-        }
-        state.events += out.events.len() as u64;
+    /// Takes what came out of the roster: what is told of it now. `scene`: as it was before.
+    fn publish(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        out: &mut Output,
+        scene: &Scene,
+    ) -> Vec<Event> {
         for event in &out.events {
             if let (Some((name, token)), Some(member)) = (&self.own, event.member()) {
                 let ours = member.instance() == Some(token);
@@ -234,9 +282,56 @@ impl Hub {
                 }
             }
         }
+        let mut told = Vec::with_capacity(out.events.len());
+        let mut silent = out.silent.iter().copied().peekable();
+        let mut moved = out.moved.drain(..).peekable();
+        for (at, event) in out.events.drain(..).enumerate() {
+            let scene = &Scene {
+                overdue: state.judge.overdue(),
+                ..*scene
+            };
+            while let Some(moved) = moved.next_if(|moved| moved.before <= at) {
+                self.moved(state, &moved, scene, &mut told);
+            }
+            let silence = silent.next_if_eq(&at).and_then(|_| {
+                let member = event.member()?;
+                Some(Silence {
+                    finding: state.judge.finding(member, scene.now),
+                    suspect: state.judge.suspicion(member.lease()),
+                })
+            });
+            self.watch_over(state, &event, scene.now);
+            let doubt = state.inherited_doubt(&event);
+            state.delay.take(event, silence, scene, &mut told);
+            if let Some(doubt) = doubt {
+                state.delay.take(doubt, None, scene, &mut told);
+            }
+        }
+        for moved in moved {
+            self.moved(state, &moved, scene, &mut told);
+        }
+        if state.delay.has_question(scene.now) {
+            self.wake_checker();
+        }
+        self.pass_on(state, &told);
+        told
+    }
+
+    /// Tells what the delay has let go of.
+    fn pass_on(&self, state: &mut MutexGuard<'_, State>, told: &[Event]) {
+        // Whatever waits now, the flusher has to know when it has waited long enough.
+        if !state.delay.is_empty() && state.delay.deadline() != state.tick_at {
+            let _ = self.nudge.try_send(());
+        }
+        if told.is_empty() {
+            return;
+        }
+        state.events += told.iter().filter(|event| event.changes_view()).count() as u64;
+        let masses = told.iter().filter(|e| matches!(e, Event::MassLoss { .. }));
+        state.mass_losses += masses.count() as u64;
         // The view is updated by now, so whoever is told and asks sees it.
         for slot in &mut state.listeners {
-            for event in &out.events {
+            for event in told {
                 slot.offer(event, self.own_name());
             }
         }
@@ -267,106 +362,7 @@ impl Hub {
         self.changed.notify_all();
     }
 
-    // ---- listeners
-
-    /// A new listener: it is told of the store's state, of us, of everybody (unless it does not
-    /// want that), then `Synced`, then changes.
-    pub fn subscribe(&self, options: Options) -> (u64, Receiver<Event>) {
-        let (channel, receiver) = bounded(options.capacity);
-        let mut state = self.state.lock();
-        let id = state.next_id;
-        state.next_id += 1;
-        if state.closed {
-            return (id, receiver);
-        }
-        let quiet_until_synced = !options.initial && !state.synced;
-        let initial = options.initial;
-        let outlet = Outlet::default();
-        let mut slot = Slot {
-            id,
-            options,
-            outlet,
-            channel,
-            quiet_until_synced,
-            flushed: false,
-            gone: false,
-        };
-        let own = self.own_name();
-        if state.store_lost {
-            slot.offer(&Event::StoreLost, own);
-        }
-        if let Some(standing) = &state.own {
-            slot.offer(standing, own);
-        }
-        if state.synced {
-            if initial {
-                for member in state.roster.iter() {
-                    slot.offer(&Event::AddMember(Arc::clone(member)), own);
-                }
-            }
-            slot.offer(&Event::Synced, own);
-        }
-        state.listeners.push(slot);
-        self.settle(&mut state);
-        (id, receiver)
-    }
-
-    pub fn unsubscribe(&self, id: u64) {
-        let mut state = self.state.lock();
-        state.listeners.retain(|slot| slot.id != id);
-        // `close` may be waiting for it.
-        self.wake(&mut state);
-        drop(state);
-        // The flusher may hold its channel.
-        let _ = self.nudge.try_send(());
-    }
-
-    /// Ends all listening: whoever lags has until `deadline` to take what waits, then channels are
-    /// closed (what is in them can still be read).
-    pub fn close(&self, deadline: Instant) {
-        let mut state = self.state.lock();
-        state.closed = true;
-        while state.listeners.iter().any(|slot| slot.outlet.is_waiting()) {
-            if self.changed.wait_until(&mut state, deadline).timed_out() {
-                break;
-            }
-        }
-        let listeners = std::mem::take(&mut state.listeners);
-        self.wake(&mut state);
-        drop(state);
-        let _ = self.nudge.try_send(());
-        for slot in listeners.iter().filter(|slot| slot.outlet.is_waiting()) {
-            let (name, left) = (&slot.options.name, slot.outlet.depth());
-            log::warn!("listener {name:?} never took its last {left} events");
-        }
-    }
-
     // ---- queries
-
-    pub fn members(&self) -> Vec<Arc<Member>> {
-        self.state.lock().roster.iter().cloned().collect()
-    }
-
-    pub fn members_of(&self, server_type: &str) -> Vec<Arc<Member>> {
-        self.state
-            .lock()
-            .roster
-            .of_type(server_type)
-            .cloned()
-            .collect()
-    }
-
-    pub fn member(&self, server_type: &str, id: &str) -> Option<Arc<Member>> {
-        self.state
-            .lock()
-            .roster
-            .get(&format!("{server_type}/{id}"))
-            .cloned()
-    }
-
-    pub fn len(&self) -> usize {
-        self.state.lock().roster.len()
-    }
 
     pub fn view_age(&self) -> Option<Duration> {
         self.state.lock().confirmed.map(|at| at.elapsed())
@@ -391,7 +387,11 @@ impl Hub {
 
     pub fn fill(&self, stats: &mut Stats) {
         let state = self.state.lock();
-        stats.members = state.roster.len();
+        stats.members = state.len();
+        let (checked, overdue, oldest) = state.judge.counts(Instant::now());
+        (stats.checked, stats.overdue, stats.oldest_check) = (checked, overdue, oldest);
+        stats.held = state.delay.kept().count();
+        stats.mass_losses = state.mass_losses;
         stats.revision = state.roster.applied();
         stats.view_age = state.confirmed.map(|at| at.elapsed());
         stats.store_reachable = state.confirmed.is_some() && !state.store_lost;
@@ -437,13 +437,24 @@ impl Hub {
 }
 
 /// For the operator. After the lock is released: a logger is user code.
-fn report(out: &Output) {
+fn report(out: &Output, told: &[Event]) {
     for notice in &out.notices {
         log::warn!("{notice}");
     }
-    for event in &out.events {
+    report_told(told);
+}
+
+fn report_told(told: &[Event]) {
+    for event in told {
         match event {
             Event::ServerDown { revision, .. } => log::warn!("{event} at revision {revision}"),
+            Event::MassLoss { held, until } => {
+                let left = until.saturating_duration_since(Instant::now());
+                log::warn!(
+                    "many members vanished at once; {held} departures are held for {left:?}"
+                );
+            }
+            Event::Suspect { .. } | Event::Cleared { .. } => log::info!("{event}"),
             _ => log::debug!("{event} at revision {}", event.revision().unwrap_or(0)),
         }
     }

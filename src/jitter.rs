@@ -19,7 +19,7 @@ pub(crate) fn about(period: Duration) -> Duration {
 }
 
 /// In `[0, 1)`.
-fn fraction() -> f64 {
+pub(crate) fn fraction() -> f64 {
     (random() >> 11) as f64 / (1u64 << 53) as f64
 }
 

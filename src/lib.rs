@@ -112,7 +112,8 @@
 //!
 //! * You are told of everybody present, then [`Synced`](Event::Synced), then every change, in the
 //!   order of etcd's revisions, across reconnects and compactions.
-//! * Per member: added, updated, gone, added … A restart under the same id is always the departure
+//! * Per member: added, updated, gone, added … Only a mass loss that was held may change an
+//!   incarnation by an update. A restart under the same id is always the departure
 //!   of the old life, then the addition of the new one. [`Member::incarnation`] tells lives apart.
 //! * No listener delays detection, the lease, or another listener. A slow one has what it misses
 //!   [folded](Event::Lagged) per member; what it is told still adds up to the view.
@@ -125,15 +126,41 @@
 //!
 //! A departure's reason is what was proven. A member of Headcount says that it leaves, so for it a
 //! key that vanishes without a word is a death. A Pitaya server in Go says nothing: its leaving
-//! looks like its crash, and is told as [`ServerDown`](Event::ServerDown) with
-//! [`DownCause::Unknown`].
+//! looks like its crash. So a thread asks etcd what is left of each member's lease
+//! ([`Builder::check`], at most [`Builder::check_rate`] requests a second), and keeps the earliest
+//! moment at which it can run out. If a key goes
+//!
+//! * before that moment, and the lease with it, the lease was [revoked](RemoveReason::Revoked);
+//! * while its lease lives on, it was [deregistered](RemoveReason::Deregistered);
+//! * when its lease, seen not to be renewed, had to run out, the lease
+//!   [expired](DownCause::LeaseExpired);
+//! * and otherwise, as before the first look, the cause is [unknown](DownCause::Unknown).
+//!
+//! # Suspicion
+//!
+//! A lease that has less left than its owner would let it have makes a
+//! [`Suspect`](Event::Suspect), long before it runs out. What a server should do: give it no new
+//! work, and take nothing away from it. It ends with [`Cleared`](Event::Cleared) or a departure.
+//!
+//! # When many vanish at once
+//!
+//! etcd has lost the leases of live owners. So the departures of a large share of the members are
+//! held for a moment, which [`MassLoss`](Event::MassLoss) tells; whoever is back by then as the same
+//! process is told as an [`UpdateMember`](Event::UpdateMember) to its new incarnation. What a server
+//! should do: nothing but go on. [`Builder::mass_loss_hold`] says when to turn it off.
 //!
 //! # When etcd is away
 //!
 //! [`StoreLost`](Event::StoreLost) comes within [`Builder::stall_bound`] of etcd going silent, and
-//! at once when it refuses. What a server should do: go on with the members it knows, and let its
-//! own time-outs decide about each; not take on what needs a new member's consent. Its own
-//! registration may lapse meanwhile, which [`Lost`](Event::Lost) tells it in time.
+//! at once when it refuses; in order with all other events, to every listener. What a server should
+//! do: go on with the members it knows, and let its own time-outs decide about each; not take on
+//! what needs a new member's consent; and, where old news does harm, look at
+//! [`Cluster::view_age`]. Its own registration may lapse meanwhile, which [`Lost`](Event::Lost)
+//! tells it in time.
+//!
+//! [`StoreRestored`](Event::StoreRestored) comes when etcd is back, before what has changed
+//! meanwhile. What a server should do: take on again what it had put off, and expect departures and
+//! additions in one burst. Nobody is suspected until a renewal was due again.
 //!
 //! # Features
 //!
@@ -146,11 +173,13 @@
 
 mod builder;
 mod cluster;
+mod delay;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod error;
 mod etcd;
 mod event;
+mod heartbeat;
 mod hub;
 mod jitter;
 mod kv;
@@ -169,11 +198,11 @@ pub use builder::Builder;
 pub use cluster::Cluster;
 pub use error::Error;
 pub use etcd::Tls;
-pub use event::{DownCause, Event, RemoveReason};
+pub use event::{DownCause, Event, Evidence, RemoveReason};
 pub use hub::Options;
 pub use listener::{Listener, ListenerGuard};
 pub use member::{Member, Metadata};
-pub use settings::OnConflict;
+pub use settings::{Check, OnConflict};
 pub use stats::{ListenerStats, Relists, SkippedCounts, Stats};
 
 /// The README's program compiles.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::event::{DownCause, Event, RemoveReason};
+use crate::event::{DownCause, Event, Evidence, RemoveReason};
 use crate::hub::Hub;
 use crate::member::Member;
 use crate::stats::{Counters, add};
@@ -32,8 +32,15 @@ pub trait Listener: Send + 'static {
     /// A member is gone without having left.
     fn server_down(&mut self, member: &Arc<Member>, cause: &DownCause);
 
-    /// The same incarnation of a member has a new value.
+    /// The same incarnation of a member has a new value; or the same process is back after a mass
+    /// loss, as a new incarnation.
     fn update_member(&mut self, _member: &Arc<Member>, _previous: &Arc<Member>) {}
+
+    /// A member's heartbeat is late; it is not down yet.
+    fn suspect(&mut self, _member: &Arc<Member>, _evidence: &Evidence) {}
+
+    /// A suspected member is well again.
+    fn cleared(&mut self, _member: &Arc<Member>) {}
 
     /// Everybody who was there has been told; what follows are changes.
     fn synced(&mut self) {}
@@ -43,6 +50,9 @@ pub trait Listener: Send + 'static {
 
     /// etcd is back.
     fn store_restored(&mut self) {}
+
+    /// Many vanished at once; so many departures, and those that follow, are held until then.
+    fn mass_loss(&mut self, _held: usize, _until: Instant) {}
 
     /// This listener was too slow; so many events were folded into others.
     fn lagged(&mut self, _folded: u64) {}
@@ -64,9 +74,12 @@ pub trait Listener: Send + 'static {
             Event::UpdateMember { member, previous } => self.update_member(member, previous),
             Event::RemoveMember { member, reason, .. } => self.remove_member(member, *reason),
             Event::ServerDown { member, cause, .. } => self.server_down(member, cause),
+            Event::Suspect { member, evidence } => self.suspect(member, evidence),
+            Event::Cleared { member } => self.cleared(member),
             Event::Synced => self.synced(),
             Event::StoreLost => self.store_lost(),
             Event::StoreRestored => self.store_restored(),
+            Event::MassLoss { held, until } => self.mass_loss(*held, *until),
             Event::Lagged { folded } => self.lagged(*folded),
             Event::Registered { incarnation, .. } => self.registered(*incarnation),
             Event::Lost => self.lost(),

@@ -48,6 +48,7 @@ pub(crate) struct Outlet {
     synced: Option<u64>,
     store: Option<(u64, Event)>,
     told_lost: bool,
+    mass: Option<(u64, Event)>,
     own: Option<(u64, Event)>,
     /// The order of what waits. An item counts only while its ticket is the entry's.
     order: VecDeque<(u64, Slot)>,
@@ -64,6 +65,7 @@ enum Slot {
     Member(Box<str>),
     Synced,
     Store,
+    Mass,
     Own,
 }
 
@@ -77,21 +79,44 @@ struct Waiting {
     gone: Option<Event>,
     /// What it is to know in the end.
     now: Option<Arc<Member>>,
+    /// The last `Suspect` or `Cleared` of it; none where they cancel out.
+    doubt: Option<Event>,
 }
 
 impl Waiting {
-    fn depth(&self) -> u64 {
-        let news = match (&self.told, &self.gone, &self.now) {
+    /// Whether an addition or an update waits.
+    fn news(&self) -> bool {
+        match (&self.told, &self.gone, &self.now) {
             (Some(told), None, Some(now)) => !Arc::ptr_eq(told, now),
             (_, _, now) => now.is_some(),
-        };
-        u64::from(self.gone.is_some()) + u64::from(news)
+        }
+    }
+
+    fn depth(&self) -> u64 {
+        let news = self.news();
+        let parts = [
+            self.gone.is_some(),
+            self.bridge().is_some(),
+            news,
+            self.doubt.is_some(),
+        ];
+        parts.into_iter().filter(|part| *part).count() as u64
+    }
+
+    /// Held in a mass loss it came back as another incarnation, which is the one that went: it has
+    /// to be told in between.
+    fn bridge(&self) -> Option<Event> {
+        let (told, gone) = (self.told.as_ref()?, self.gone.as_ref()?.member()?);
+        (told.incarnation() != gone.incarnation()).then(|| Event::UpdateMember {
+            member: Arc::clone(gone),
+            previous: Arc::clone(told),
+        })
     }
 
     /// The next event to send about it.
     fn next(&self) -> Option<Event> {
         if let Some(gone) = &self.gone {
-            return Some(gone.clone());
+            return Some(self.bridge().unwrap_or_else(|| gone.clone()));
         }
         match (&self.told, &self.now) {
             (None, Some(now)) => Some(Event::AddMember(Arc::clone(now))),
@@ -99,16 +124,21 @@ impl Waiting {
                 member: Arc::clone(now),
                 previous: Arc::clone(told),
             }),
-            _ => None,
+            _ => self.doubt.clone(),
         }
     }
 
     /// [`next`](Self::next) was sent.
     fn sent(&mut self) {
-        self.told = match self.gone.take() {
-            Some(_) => None,
-            None => self.now.clone(),
-        };
+        if let Some(Event::UpdateMember { member, .. }) = self.bridge() {
+            self.told = Some(member);
+        } else if self.gone.take().is_some() {
+            self.told = None;
+        } else if self.news() {
+            self.told = self.now.clone();
+        } else {
+            self.doubt = None;
+        }
     }
 }
 
@@ -160,6 +190,7 @@ impl Outlet {
                 },
                 Slot::Synced => self.synced.filter(|t| *t == ticket).map(|_| Event::Synced),
                 Slot::Store => current(&self.store, ticket),
+                Slot::Mass => current(&self.mass, ticket),
                 Slot::Own => current(&self.own, ticket),
             };
             let Some(event) = event else {
@@ -197,6 +228,7 @@ impl Outlet {
                 let (_, event) = self.store.take().expect("was just sent");
                 self.note_store(&event);
             }
+            Slot::Mass => self.mass = None,
             Slot::Own => self.own = None,
         }
         self.drop_front(ticket);
@@ -233,7 +265,9 @@ impl Outlet {
             Event::AddMember(_)
             | Event::UpdateMember { .. }
             | Event::RemoveMember { .. }
-            | Event::ServerDown { .. } => self.wait_member(event),
+            | Event::ServerDown { .. }
+            | Event::Suspect { .. }
+            | Event::Cleared { .. } => self.wait_member(event),
             Event::Synced => {
                 if self.synced.is_none() {
                     self.synced = Some(self.queue(Slot::Synced));
@@ -254,6 +288,14 @@ impl Outlet {
                     self.depth += 1;
                 }
             }
+            Event::MassLoss { .. } => match &mut self.mass {
+                Some((_, waiting)) => *waiting = event.clone(),
+                None => {
+                    let ticket = self.queue(Slot::Mass);
+                    self.mass = Some((ticket, event.clone()));
+                    self.depth += 1;
+                }
+            },
             // Of one's own states only the last one is worth knowing late.
             _ => match &mut self.own {
                 Some((_, waiting)) => *waiting = event.clone(),
@@ -265,7 +307,7 @@ impl Outlet {
             },
         }
         // What was offered and does not add to what will be sent was folded.
-        let folded = before + 1 - self.depth;
+        let folded = (before + 1).saturating_sub(self.depth);
         self.folded += folded;
         self.folded_untold += folded;
         self.compact();
@@ -290,12 +332,20 @@ impl Outlet {
                     now: told.clone(),
                     told,
                     gone: None,
+                    doubt: None,
                 };
                 self.members.entry(member.name().into()).or_insert(entry)
             }
         };
-        if event.is_departure() {
+        if let Event::Suspect { .. } | Event::Cleared { .. } = event {
+            // One that waits is the opposite, and was never heard.
+            entry.doubt = match entry.doubt.take() {
+                Some(_) => None,
+                None => Some(event.clone()),
+            };
+        } else if event.is_departure() {
             entry.now = None;
+            entry.doubt = None;
             if entry.told.is_some() && entry.gone.is_none() {
                 entry.gone = Some(event.clone());
             }
@@ -318,14 +368,15 @@ impl Outlet {
 
     /// Members that come and go unheard leave dead items behind; they may not pile up.
     fn compact(&mut self) {
-        let live = self.members.len() + 3;
+        let live = self.members.len() + 4;
         if self.order.len() > 2 * live + 64 {
             let (members, synced) = (&self.members, self.synced);
-            let (store, own) = (&self.store, &self.own);
+            let (store, mass, own) = (&self.store, &self.mass, &self.own);
             self.order.retain(|(ticket, slot)| match slot {
                 Slot::Member(name) => members.get(name).is_some_and(|e| e.ticket == *ticket),
                 Slot::Synced => synced == Some(*ticket),
                 Slot::Store => store.as_ref().is_some_and(|(t, _)| t == ticket),
+                Slot::Mass => mass.as_ref().is_some_and(|(t, _)| t == ticket),
                 Slot::Own => own.as_ref().is_some_and(|(t, _)| t == ticket),
             });
         }

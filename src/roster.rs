@@ -36,6 +36,20 @@ pub(crate) use skipped::{Notice, Skipped};
 pub(crate) struct Output {
     pub events: Vec<Event>,
     pub notices: Vec<Notice>,
+    /// Which of `events` are a DELETE without a note, of a key on a lease: told as `unknown`
+    /// unless somebody has watched the lease.
+    pub silent: Vec<usize>,
+    /// Members whose key moved to another lease, in the order in which that happened.
+    pub moved: Vec<Moved>,
+}
+
+/// A key that hangs on another lease than before.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    pub from: i64,
+    pub member: Arc<Member>,
+    /// It happened before the event of this index.
+    pub before: usize,
 }
 
 pub(crate) struct Roster {
@@ -147,7 +161,11 @@ impl Roster {
                             .map(|(.., note)| note)
                     };
                     if let Some(ByName(member)) = self.members.take(name) {
-                        out.events.push(match note(member.incarnation()) {
+                        let note = note(member.incarnation());
+                        if note.is_none() && member.lease() != 0 {
+                            out.silent.push(out.events.len());
+                        }
+                        out.events.push(match note {
                             Some(note) => note.departure(member, revision),
                             None => unexplained(member, revision),
                         });
@@ -179,8 +197,13 @@ impl Roster {
             .read(name, kv, &mut self.skipped, &mut out.notices)
         else {
             if let Some(kept) = known.filter(|kept| kept.lease() != kv.lease) {
-                self.members
-                    .replace(ByName(Arc::new(kept.on_lease(kv.lease))));
+                let member = Arc::new(kept.on_lease(kv.lease));
+                self.members.replace(ByName(Arc::clone(&member)));
+                out.moved.push(Moved {
+                    from: kept.lease(),
+                    member,
+                    before: out.events.len(),
+                });
             }
             return;
         };
@@ -195,8 +218,18 @@ impl Roster {
             }
             Some(previous) => {
                 self.members.replace(ByName(Arc::clone(&member)));
+                let moved = (previous.lease() != member.lease())
+                    .then(|| (previous.lease(), Arc::clone(&member)));
                 if previous.document() != member.document() {
                     out.events.push(Event::UpdateMember { member, previous });
+                }
+                if let Some((from, member)) = moved {
+                    let before = out.events.len();
+                    out.moved.push(Moved {
+                        from,
+                        member,
+                        before,
+                    });
                 }
             }
         }
@@ -260,6 +293,14 @@ impl Roster {
         for ByName(new) in &next {
             match self.members.get(new.name()) {
                 Some(ByName(old)) if same_life(old, new, new_epoch) => {
+                    if old.lease() != new.lease() {
+                        out.moved.push(Moved {
+                            from: old.lease(),
+                            member: Arc::clone(new),
+                            // Of each name there is but one event.
+                            before: usize::MAX,
+                        });
+                    }
                     if old.document() != new.document() {
                         let (member, previous) = (Arc::clone(new), Arc::clone(old));
                         additions.push(Event::UpdateMember { member, previous });
@@ -308,7 +349,8 @@ impl Roster {
     }
 }
 
-/// G6: without a note, only a key that hung on no lease proves anything.
+/// G6: without a note, only a key that hung on no lease proves anything here. Of a lease, the
+/// `heartbeat` may know more.
 fn unexplained(member: Arc<Member>, revision: i64) -> Event {
     match member.lease() {
         0 => Event::RemoveMember {

@@ -21,6 +21,21 @@ pub enum OnConflict {
     Fail,
 }
 
+/// Whose heartbeats to check: whether the members' leases are renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Check {
+    /// Everybody's. Who is late is suspected, and each silent end is judged.
+    #[default]
+    All,
+    /// Only those of members that don't say when they leave, such as Pitaya's servers in Go: their
+    /// leaving is told from their crash. The others are not suspected, and their silent end is
+    /// `ServerDown unknown`.
+    Silent,
+    /// Nobody's: no request is made for it. A silent end is `ServerDown unknown`.
+    Nobody,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub endpoints: Vec<String>,
@@ -33,6 +48,11 @@ pub(crate) struct Settings {
     pub hostname: Option<String>,
     pub ttl: Duration,
     pub on_conflict: OnConflict,
+    pub check: Check,
+    pub check_rate: u32,
+    pub verdict_timeout: Duration,
+    pub mass_loss_share: f64,
+    pub mass_loss_hold: Duration,
     pub only_types: Vec<String>,
     pub except_types: Vec<String>,
     pub connect_timeout: Duration,
@@ -62,6 +82,11 @@ impl Default for Settings {
             hostname: None,
             ttl: Duration::from_secs(10),
             on_conflict: OnConflict::default(),
+            check: Check::default(),
+            check_rate: 50,
+            verdict_timeout: Duration::from_millis(200),
+            mass_loss_share: 0.5,
+            mass_loss_hold: Duration::from_secs(5),
             only_types: Vec::new(),
             except_types: Vec::new(),
             connect_timeout: Duration::from_secs(1),
@@ -177,6 +202,8 @@ impl Settings {
             ("start_timeout", self.start_timeout, ms(10), day),
             ("leave_timeout", self.leave_timeout, ms(10), day),
             ("drain_timeout", self.drain_timeout, ms(0), day),
+            ("verdict_timeout", self.verdict_timeout, ms(0), ms(10_000)),
+            ("mass_loss_hold", self.mass_loss_hold, ms(0), day),
         ] {
             if value < least || value > most {
                 return refuse(
@@ -202,6 +229,13 @@ impl Settings {
     }
 
     fn check_limits(&self) -> Result<(), Error> {
+        if !(1..=100_000).contains(&self.check_rate) {
+            let reason = "it must be 1..100000 a second; `check` turns checking off";
+            return refuse("check_rate", reason);
+        }
+        if !(0.0..=1.0).contains(&self.mass_loss_share) {
+            return refuse("mass_loss_share", "it is a part of the whole, 0.0 to 1.0");
+        }
         if self.max_members == 0 {
             return refuse("max_members", "0 lets nobody in");
         }

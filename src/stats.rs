@@ -34,6 +34,21 @@ pub struct Stats {
     pub registrations: u64,
     /// How often its registration was lost, or doubtful.
     pub registration_losses: u64,
+    /// Leases of others that are watched.
+    pub checked: usize,
+    /// Of these, how many were not renewed in time when last looked at.
+    pub overdue: usize,
+    /// How long ago the lease was looked at that waits longest for its next check: how far apart
+    /// checks are. `None` where none was.
+    pub oldest_check: Option<Duration>,
+    /// Requests made to check the others' leases.
+    pub checks: u64,
+    /// Of these, how many failed.
+    pub checks_failed: u64,
+    /// How often many members vanished at once.
+    pub mass_losses: u64,
+    /// Members that are gone but not yet told to be: held in a mass loss, or about to be judged.
+    pub held: usize,
     /// Panics in handlers, caught.
     pub handler_panics: u64,
     /// The listeners, in the order of their subscription.
@@ -99,6 +114,8 @@ pub(crate) struct Counters {
     pub registrations: AtomicU64,
     pub registration_losses: AtomicU64,
     pub handler_panics: AtomicU64,
+    pub checks: AtomicU64,
+    pub checks_failed: AtomicU64,
 }
 
 impl Counters {
@@ -121,6 +138,8 @@ impl Counters {
         stats.reconnects = get(&self.reconnects);
         stats.registrations = get(&self.registrations);
         stats.registration_losses = get(&self.registration_losses);
+        stats.checks = get(&self.checks);
+        stats.checks_failed = get(&self.checks_failed);
         stats.handler_panics = get(&self.handler_panics);
     }
 }

@@ -260,7 +260,7 @@ impl Watcher {
         self.counters.relist(why);
         self.contact(memory);
         self.hub.listing(listing.complete(), revision, cluster);
-        let (members, took) = (self.hub.len(), started.elapsed());
+        let (members, took) = (self.hub.known(), started.elapsed());
         log::info!("listed {members} members at revision {revision} in {took:?} ({why:?})");
         Ok(State::Watch)
     }
@@ -381,7 +381,7 @@ impl Watcher {
         if memory.cluster != Some(cluster) {
             return Ok(State::List(Why::ClusterChanged));
         }
-        if !same || seen != self.hub.len() {
+        if !same || seen != self.hub.known() {
             log::warn!("etcd's watch stream has lost something; listing everything");
             return Ok(State::List(Why::LostEvents));
         }

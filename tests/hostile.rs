@@ -188,7 +188,8 @@ fn g6_g13_a_member_whose_value_goes_bad_stays_as_it_was() {
     follower.wait(SOON, &format!("UpdateMember a/1@{life}"));
     gateway.put(&key("a/1"), "null", lease);
     gateway.delete(&key("a/1"));
-    follower.wait(SOON, &format!("ServerDown a/1@{life} (unknown)"));
+    // Its lease lives on.
+    follower.wait(SOON, &format!("RemoveMember a/1@{life} (deregistered)"));
     assert_eq!(follower.told.len(), 4, "{:?}", follower.told);
 }
 

@@ -65,7 +65,9 @@ fn g12_leave_twice_then_drop() {
     let cluster = member(etcd.endpoint(), NAME, 2).start().expect("a member");
     let events = cluster.subscribe();
     let told = Told::by(&cluster);
-    until(SOON, "watch, lease, flush, listener", || ours().len() == 4);
+    until(SOON, "watch, lease, beats, flush, listener", || {
+        ours().len() == 5
+    });
     cluster.leave().expect("told");
     no_threads();
     assert!(!cluster.is_registered() && cluster.incarnation().is_none());

@@ -30,13 +30,13 @@ fn g12_no_thread_is_left_behind() {
     let guard = cluster.add_listener(|_: &Event| ()).expect("a thread");
     let events = cluster.subscribe();
     told.next(SOON, "AddMember gate/1@");
-    // Watch, flush and listener of the one; those, lease and so on of the other.
-    settle(before + 3 + 4);
+    // Watch, beats, flush and listener of the one; those, and lease, of the other.
+    settle(before + 4 + 5);
     drop(guard);
     // An unsubscribed listener's thread ends by itself.
-    settle(before + 3 + 3);
+    settle(before + 4 + 4);
     cluster.leave().expect("told");
-    settle(before + 3);
+    settle(before + 4);
     drop(watcher);
     settle(before);
     assert!(events.iter().count() > 0);
@@ -58,10 +58,10 @@ fn g12_no_thread_is_left_behind() {
     let registry = headcount::embedded::Registry::start().expect("a registry");
     let cluster = member(registry.endpoint(), "gate/1", 5).start();
     let cluster = cluster.expect("a member");
-    settle(before + 1 + 3);
+    settle(before + 1 + 4);
     registry.silence();
     drop(registry);
-    settle(before + 3);
+    settle(before + 4);
     drop(cluster);
     settle(before);
 }

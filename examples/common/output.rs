@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::exit;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use headcount::{Cluster, DownCause, Event, ListenerStats, Member, Metadata, Stats};
 use serde::Serialize;
@@ -26,6 +26,14 @@ struct Line<'a> {
     by: Option<&'a [Box<str>]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     folded: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    granted_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until_us: Option<u64>,
     #[serde(flatten)]
     own: Option<Own>,
 }
@@ -84,6 +92,14 @@ fn as_json(event: &Event, at: SystemTime) {
                 line.by = Some(by);
             }
         }
+        Event::Suspect { evidence, .. } => {
+            line.remaining_s = Some(evidence.remaining.as_secs_f64());
+            line.granted_s = Some(evidence.granted.as_secs_f64());
+        }
+        Event::MassLoss { held, until, .. } => {
+            line.held = Some(*held);
+            line.until_us = Some(micros(at + left(*until)));
+        }
         Event::Lagged { folded, .. } => line.folded = Some(*folded),
         Event::Registered {
             incarnation, lease, ..
@@ -114,6 +130,15 @@ fn for_people(event: &Event, at: SystemTime) {
             DownCause::Evicted { by, .. } => format!("evicted by {}", by.join(", ")),
             other => other.as_str().into(),
         },
+        Event::Suspect { evidence, .. } => {
+            let (left, granted) = (evidence.remaining, evidence.granted);
+            format!("its heartbeat is late: {left:.1?} left of {granted:?}")
+        }
+        Event::Cleared { .. } => "its heart beats again".into(),
+        Event::MassLoss { held, until, .. } => {
+            let left = left(*until);
+            format!("many vanished at once: {held} departures are held for {left:.1?}")
+        }
         Event::Synced => "that is everybody; changes follow".into(),
         Event::StoreLost => "etcd is out of reach; the members are kept as they were".into(),
         Event::StoreRestored => "etcd is back".into(),
@@ -131,6 +156,10 @@ fn for_people(event: &Event, at: SystemTime) {
     };
     let line = format!("{}  {:<13}  {who:<20}  {why}", clock(at), event.name());
     print(line.trim_end());
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
 
 fn about(member: &Member) -> String {
@@ -237,6 +266,13 @@ fn stats_json(stats: &Stats) -> Value {
         "keepalive_age_s": seconds(stats.keepalive_age),
         "registrations": stats.registrations,
         "registration_losses": stats.registration_losses,
+        "checked": stats.checked,
+        "overdue": stats.overdue,
+        "oldest_check_s": seconds(stats.oldest_check),
+        "checks": stats.checks,
+        "checks_failed": stats.checks_failed,
+        "mass_losses": stats.mass_losses,
+        "held": stats.held,
         "handler_panics": stats.handler_panics,
         "listeners": listeners,
     })

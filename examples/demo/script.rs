@@ -1,6 +1,6 @@
 //! The story, act by act: what is done, and what has to come of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal::{SIGCONT, SIGSTOP, SIGTERM};
 
@@ -15,9 +15,6 @@ const MEMBERS: [(&str, &str); 5] = [
     ("room", "room-2"),
     ("chat", "chat-1"),
 ];
-
-/// What may be told as the cause when a lease has run out.
-const LEASE_RAN_OUT: &[&str] = &["unknown", "lease-expired"];
 
 /// Much shorter than the lease, so that it is no death.
 const SHORT: Duration = Duration::from_secs(1);
@@ -63,12 +60,12 @@ pub fn play(stage: &mut Stage) -> Result<(), Stop> {
 
     stage.act("room-1 is killed", "by SIGKILL, and can't say anything")?;
     let cause = stage.cast.kill("room-1")?;
-    stage.expect(cause, ran_out("room-1"));
+    run_out(stage, cause, "room-1");
     stage.wait_for_lease(cause, "room-1")?;
 
     stage.act("room-2 stops again", "by SIGSTOP, longer than its lease")?;
     let cause = stage.cast.signal("room-2", SIGSTOP)?;
-    stage.expect(cause, ran_out("room-2"));
+    run_out(stage, cause, "room-2");
     stage.wait_for_lease(cause, "room-2")?;
 
     stage.act("room-2 goes on", "by SIGCONT, and finds its lease gone")?;
@@ -95,8 +92,10 @@ fn left(id: &str) -> Expected {
     Expected::told(id, "RemoveMember").why(&["announced"])
 }
 
-fn ran_out(id: &str) -> Expected {
+/// Its heartbeat is missed long before its lease has run out.
+fn run_out(stage: &mut Stage, cause: Instant, id: &str) {
     let ttl = format!("(TTL {} s)", TTL.as_secs());
-    let down = Expected::told(id, "ServerDown");
-    down.why(LEASE_RAN_OUT).beside(ttl)
+    stage.expect(cause, Expected::told(id, "Suspect"));
+    let down = Expected::told(id, "ServerDown").why(&["lease-expired"]);
+    stage.expect(cause, down.beside(ttl));
 }

@@ -36,6 +36,11 @@ impl Sighting {
             } => ("", changes(previous.metadata(), member.metadata())),
             Event::RemoveMember { reason, .. } => (reason.as_str(), farewell(*reason)),
             Event::ServerDown { cause, .. } => (cause.as_str(), death(cause)),
+            Event::Suspect { evidence, .. } => {
+                let left = evidence.remaining.as_secs_f64();
+                ("", format!("its heartbeat is late: {left:.1} s left"))
+            }
+            Event::Cleared { .. } => ("", "its heart beats again".into()),
             Event::Synced => ("", "that is everybody; changes follow".into()),
             _ => ("", String::new()),
         };
@@ -102,7 +107,7 @@ fn farewell(reason: RemoveReason) -> String {
 fn death(cause: &DownCause) -> String {
     let meaning = match cause {
         DownCause::Replaced => ": another has its name",
-        DownCause::Unknown => ": gone without a word",
+        DownCause::LeaseExpired => ": gone without a word",
         _ => "",
     };
     format!("{}{meaning}", cause.as_str())

@@ -4,9 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::sighting::{Side, Sighting};
 
-/// Signs of a late heartbeat: they may come before a lease runs out, or not.
-const MAY_COME: [&str; 2] = ["Suspect", "Cleared"];
-
 /// One event that has to come.
 pub struct Expected {
     side: Side,
@@ -99,7 +96,6 @@ pub enum Verdict {
     },
     /// Expected, but not worth a line.
     Quiet,
-    Harmless,
     Surprise,
 }
 
@@ -146,9 +142,6 @@ impl Tally {
             }
             let note = due.expected.note.clone();
             return Verdict::Expected { took, note };
-        }
-        if MAY_COME.contains(&&*sighting.event) {
-            return Verdict::Harmless;
         }
         let Sighting { event, id, why, .. } = sighting;
         self.surprise(format!("{event} {id} {why}"));

@@ -75,7 +75,6 @@ impl Timeline {
         let (took, note) = match verdict {
             Verdict::Expected { took, note } => (span(took), note.clone()),
             Verdict::Quiet => return Ok(()),
-            Verdict::Harmless => (String::new(), String::new()),
             Verdict::Surprise => (String::new(), self.paint(RED, "NOT EXPECTED")),
         };
         let time = self.time(*at);
@@ -193,7 +192,7 @@ impl Timeline {
 }
 
 fn row(act: &str, what: &str, expected: &str, seen: &str, after: &str) -> String {
-    format!("{act:<23} {what:<24} {expected:>8} {seen:>4}  {after}")
+    format!("{act:<23} {what:<26} {expected:>8} {seen:>4}  {after}")
 }
 
 fn colour(sighting: &Sighting) -> &'static str {
@@ -201,7 +200,7 @@ fn colour(sighting: &Sighting) -> &'static str {
         (Side::Member(_), _) => CYAN,
         (_, "AddMember") => GREEN,
         (_, "UpdateMember") => BLUE,
-        (_, "RemoveMember") => YELLOW,
+        (_, "RemoveMember" | "Suspect") => YELLOW,
         (_, "ServerDown") => RED,
         _ => BOLD,
     }

@@ -1,23 +1,28 @@
 //! Puts a cluster handle and its threads together.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
 
 use super::{Cluster, Identity, Running};
+use crate::delay::MassLoss;
 use crate::error::Error;
 use crate::etcd::{Client, Shared};
-use crate::hub::Hub;
+use crate::heartbeat::Checker;
+use crate::hub::{Hub, Setup};
 use crate::jitter::{self, Backoff};
 use crate::lease::{Keeper, Own};
 use crate::member::{Document, Keyspace, Metadata};
 use crate::roster::{Rules, TypeFilter};
-use crate::settings::Settings;
+use crate::settings::{Check, Settings};
 use crate::stats::Counters;
 use crate::watch::Watcher;
 use crate::worker::{Worker, join, spawn};
+
+/// A look at a lease is of no use if it takes longer.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Cluster {
     pub(crate) fn start(settings: Settings) -> Result<Cluster, Error> {
@@ -29,9 +34,17 @@ impl Cluster {
             .map(|(t, id)| format!("{t}/{id}").into_boxed_str());
         let instance = jitter::token();
         let rules = Arc::new(rules(&settings, &keys, name.clone()));
-        let (touch, touched) = bounded(1);
-        let us = name.clone().map(|name| (name, instance.clone()));
-        let (hub, nudged) = Hub::new(Arc::clone(&rules), us, touch);
+        let (hub, wakers) = Hub::new(Setup {
+            rules: Arc::clone(&rules),
+            own: name.clone().map(|name| (name, instance.clone())),
+            check: settings.check,
+            check_rate: settings.check_rate,
+            verdict_timeout: settings.verdict_timeout,
+            mass_loss: MassLoss {
+                share: settings.mass_loss_share,
+                hold: settings.mass_loss_hold,
+            },
+        });
         let hub = Arc::new(hub);
         let counters = Arc::new(Counters::default());
         let backoff = Backoff::new(settings.backoff.0, settings.backoff.1);
@@ -61,7 +74,7 @@ impl Cluster {
                 on_conflict: settings.on_conflict,
                 request_timeout: settings.request_timeout,
                 backoff: backoff.clone(),
-                touched,
+                touched: wakers.touched,
                 updates,
             };
             keeper = Some((client, prepared));
@@ -76,7 +89,7 @@ impl Cluster {
 
         let flusher = {
             let hub = Arc::clone(&hub);
-            spawn("headcount-flush", move || hub.run_flusher(&nudged))?
+            spawn("headcount-flush", move || hub.run_flusher(&wakers.nudged))?
         };
         let client = Arc::new(Client::new(Arc::clone(&shared)));
         let watcher = Watcher {
@@ -88,7 +101,7 @@ impl Cluster {
             request_timeout: settings.request_timeout,
             connect_timeout: settings.connect_timeout,
             reconcile_interval: settings.reconcile_interval,
-            backoff,
+            backoff: backoff.clone(),
         };
         let watcher = Worker::spawn("headcount-watch", client, move |stop| watcher.run(&stop));
         let watcher = match watcher {
@@ -101,6 +114,7 @@ impl Cluster {
         };
         let running = Mutex::new(Some(Running {
             watcher,
+            checker: None,
             keeper: None,
             flusher,
         }));
@@ -116,6 +130,22 @@ impl Cluster {
         };
 
         // From here on an early return drops `cluster`, which ends what was started.
+        if cluster.settings.check != Check::Nobody {
+            let client = Arc::new(Client::new(Arc::clone(&cluster.shared)));
+            let checker = Checker {
+                client: Arc::clone(&client),
+                hub: Arc::clone(&cluster.hub),
+                counters: Arc::clone(&cluster.counters),
+                budget: cluster.settings.request_timeout.min(LOOK),
+                backoff,
+                nudged: wakers.asked,
+            };
+            let run = move |stop| checker.run(&stop);
+            let worker = Worker::spawn("headcount-beats", client, run)?;
+            if let Some(running) = &mut *cluster.running.lock() {
+                running.checker = Some(worker);
+            }
+        }
         if let Some((client, keeper)) = keeper {
             let worker = Worker::spawn("headcount-lease", client, move |stop| keeper.run(&stop))?;
             if let Some(running) = &mut *cluster.running.lock() {

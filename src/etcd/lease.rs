@@ -1,4 +1,4 @@
-//! Leases: grant and keepalive.
+//! Leases: grant, keepalive, and what is left of one.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::Client;
 use super::failure::Failure;
-use super::wire::number;
+use super::wire::{Header, number};
 
 #[derive(Serialize)]
 struct Grant {
@@ -40,6 +40,56 @@ struct Streamed<'a> {
     error: Option<super::failure::WireError<'a>>,
 }
 
+#[derive(Serialize)]
+struct Look {
+    #[serde(rename = "ID")]
+    id: i64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Left {
+    header: Header,
+    #[serde(rename = "TTL", deserialize_with = "number")]
+    ttl: i64,
+    #[serde(rename = "grantedTTL", deserialize_with = "number")]
+    granted: i64,
+}
+
+/// What etcd says of a lease that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TimeToLive {
+    /// In whole seconds, what is beyond them cut off; zero also while it is overdue for being
+    /// ended.
+    pub remaining: Duration,
+    pub granted: Duration,
+    /// Grows with each election, which renews all leases.
+    pub term: u64,
+    pub cluster: u64,
+}
+
+impl Left {
+    fn read(self) -> Result<Option<TimeToLive>, Failure> {
+        match self.granted {
+            // One that etcd knows has a whole time to live, whatever is left of it.
+            1.. => Ok(Some(TimeToLive {
+                remaining: match self.ttl {
+                    ..=0 => Duration::ZERO,
+                    ttl => seconds(ttl),
+                },
+                granted: seconds(self.granted),
+                term: self.header.raft_term,
+                cluster: self.header.cluster_id,
+            })),
+            _ if self.ttl < 0 => Ok(None),
+            _ => {
+                let reason = "a lease's time to live came without any number".into();
+                Err(Failure::Elsewhere(crate::Error::Protocol { reason }))
+            }
+        }
+    }
+}
+
 /// A TTL; a nonsensical one counts as a year, so that clocks can add it.
 fn seconds(ttl: i64) -> Duration {
     Duration::from_secs(ttl.unsigned_abs().min(365 * 24 * 3600))
@@ -60,6 +110,19 @@ impl Client {
             return Err(Failure::Elsewhere(crate::Error::Protocol { reason }));
         }
         Ok((reply.id, seconds(reply.ttl)))
+    }
+
+    /// What is left of a lease; `None`: etcd does not know it.
+    pub fn time_to_live(&self, id: i64, budget: Duration) -> Result<Option<TimeToLive>, Failure> {
+        let left: Result<Left, Failure> =
+            self.call("/v3/lease/timetolive", &Look { id }, budget, |bytes| {
+                serde_json::from_slice(bytes)
+            });
+        match left {
+            Ok(left) => left.read(),
+            Err(Failure::LeaseGone) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Renews a lease. [`Failure::LeaseGone`]: etcd does not know it (it says so by leaving the
@@ -83,5 +146,42 @@ impl Client {
             }
             other => other,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Option<(u64, u64)>, ()> {
+        let left: Left = serde_json::from_str(json).map_err(drop)?;
+        let found = left.read().map_err(drop)?;
+        Ok(found.map(|f| (f.remaining.as_secs(), f.granted.as_secs())))
+    }
+
+    #[test]
+    fn g13_what_is_left_of_a_lease() {
+        let year = 365 * 24 * 3600;
+        for (json, found) in [
+            (r#"{"ID":"7","TTL":"4","grantedTTL":"5"}"#, Ok(Some((4, 5)))),
+            // Zero is left out.
+            (r#"{"ID":"7","grantedTTL":"5"}"#, Ok(Some((0, 5)))),
+            // Overdue for being ended.
+            (
+                r#"{"ID":"7","TTL":"-1","grantedTTL":"5"}"#,
+                Ok(Some((0, 5))),
+            ),
+            (r#"{"ID":"7","TTL":"-1"}"#, Ok(None)),
+            // A node that has just lost its lead: for ever.
+            (
+                r#"{"TTL":"9223372036","grantedTTL":"5"}"#,
+                Ok(Some((year, 5))),
+            ),
+            ("{}", Err(())),
+            (r#"{"TTL":"4"}"#, Err(())),
+            (r#"{"TTL":"x","grantedTTL":"5"}"#, Err(())),
+        ] {
+            assert_eq!(read(json), found, "{json}");
+        }
     }
 }

@@ -265,6 +265,7 @@ fn read(frame: WireFrame, parts: &mut Vec<KvEvent>) -> Result<Part, Failure> {
         let Header {
             revision,
             cluster_id: cluster,
+            ..
         } = result.header;
         return Ok(Part::Whole(Frame::Created { revision, cluster }));
     }

@@ -61,6 +61,8 @@ pub(super) struct Header {
     pub cluster_id: u64,
     #[serde(deserialize_with = "number")]
     pub revision: i64,
+    #[serde(deserialize_with = "number")]
+    pub raft_term: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]

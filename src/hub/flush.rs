@@ -1,4 +1,5 @@
-//! Hands lagging listeners what waits for them, the moment their channel has room.
+//! Hands lagging listeners what waits for them, the moment their channel has room; and lets go of
+//! departures that have been delayed long enough.
 
 use crossbeam_channel::{Receiver, Select, Sender};
 
@@ -10,17 +11,26 @@ impl Hub {
     /// Runs until the hub is closed. It sleeps in a `Select` on the lagging listeners' channels
     /// (and on `nudged`), so it costs nothing while everybody keeps up, and never polls.
     pub fn run_flusher(&self, nudged: &Receiver<()>) {
-        while let Some(lagging) = self.lagging() {
+        loop {
+            let due = self.tick();
+            let Some(lagging) = self.lagging() else {
+                return;
+            };
             let mut select = Select::new();
             select.recv(nudged);
             for (_, channel) in &lagging {
                 select.send(channel);
             }
-            match select.ready() {
-                0 => {
+            let ready = match due {
+                Some(due) => select.ready_deadline(due),
+                None => Ok(select.ready()),
+            };
+            match ready {
+                Err(_) => {}
+                Ok(0) => {
                     let _ = nudged.try_recv();
                 }
-                ready => self.flush(lagging[ready - 1].0),
+                Ok(ready) => self.flush(lagging[ready - 1].0),
             }
         }
     }

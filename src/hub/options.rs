@@ -36,7 +36,7 @@ impl Options {
     ///
     /// Rule of thumb: the most changes that come while the handler is busy with one event. Symptom
     /// of too small: `Lagged` events, `folded` growing in the statistics. Too large costs memory
-    /// (some 40 bytes a place, whether used or not) and lets a slow handler act on old news.
+    /// (some 70 bytes a place, whether used or not) and lets a slow handler act on old news.
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = events.clamp(1, 1_000_000);
         self

@@ -1,12 +1,13 @@
 //! The outlet under any interleaving of changes and drains.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{DownCause, RemoveReason};
+use crate::event::{DownCause, Evidence, RemoveReason};
 use crate::member::Document;
 
 /// A channel of a given capacity.
@@ -51,10 +52,20 @@ fn down(member: &Arc<Member>, revision: i64) -> Event {
     }
 }
 
+fn evidence() -> Evidence {
+    Evidence {
+        remaining: Duration::from_secs(2),
+        granted: Duration::from_secs(6),
+        seen: Instant::now(),
+    }
+}
+
 /// A listener that checks G3 at every event and keeps what it was told.
 #[derive(Default)]
 struct Told {
     view: BTreeMap<String, (i64, i64)>,
+    suspected: BTreeSet<String>,
+    mass: Option<usize>,
     synced: usize,
     lost: bool,
     own: Option<String>,
@@ -77,16 +88,27 @@ impl Told {
                     Some(seen(previous)),
                     "G3: {member} updates what was told"
                 );
-                assert_eq!(member.incarnation(), previous.incarnation());
+                assert!(member.incarnation() >= previous.incarnation());
             }
             Event::RemoveMember { member, .. } | Event::ServerDown { member, .. } => {
                 let before = self.view.remove(member.name());
+                self.suspected.remove(member.name());
                 assert_eq!(
                     before.map(|(life, _)| life),
                     Some(member.incarnation()),
                     "G3: departure of what was told"
                 );
             }
+            Event::Suspect { member, .. } => {
+                assert!(self.view.contains_key(member.name()), "{member} is unknown");
+                let news = self.suspected.insert(member.name().into());
+                assert!(news, "{member} is suspected twice");
+            }
+            Event::Cleared { member } => {
+                let known = self.suspected.remove(member.name());
+                assert!(known, "{member} was never suspected");
+            }
+            Event::MassLoss { held, .. } => self.mass = Some(*held),
             Event::Synced => self.synced += 1,
             Event::StoreLost => {
                 assert!(!self.lost);
@@ -114,6 +136,10 @@ enum Step {
     Crash(u8),
     /// Departure and addition in one breath.
     Restart(u8),
+    /// Back after a held mass loss: an update to another incarnation.
+    Back(u8),
+    Doubt(u8),
+    Mass(usize),
     Store,
     Own(bool),
     Read(u8),
@@ -125,7 +151,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => name.clone().prop_map(Step::Put),
         1 => name.clone().prop_map(Step::Leave),
         1 => name.clone().prop_map(Step::Crash),
-        1 => name.prop_map(Step::Restart),
+        1 => name.clone().prop_map(Step::Restart),
+        1 => name.clone().prop_map(Step::Back),
+        2 => name.prop_map(Step::Doubt),
+        1 => (1..99usize).prop_map(Step::Mass),
         1 => Just(Step::Store),
         1 => any::<bool>().prop_map(Step::Own),
         2 => (0..6u8).prop_map(Step::Read),
@@ -143,6 +172,7 @@ proptest! {
         let mut told = Told::default();
         let mut view: BTreeMap<String, Arc<Member>> = BTreeMap::new();
         let (mut revision, mut offered, mut lost, mut own) = (0, 0u64, false, None);
+        let (mut suspected, mut mass) = (BTreeSet::new(), None);
         for step in steps {
             revision += 1;
             let mut events = Vec::new();
@@ -159,6 +189,28 @@ proptest! {
             match step {
                 Step::Leave(name) => depart(name, true, &mut view),
                 Step::Crash(name) => depart(name, false, &mut view),
+                Step::Back(name) => if let Some(old) = view.get_mut(&format!("t/{name}")) {
+                    let new = member(old.name(), revision, revision);
+                    let previous = std::mem::replace(old, Arc::clone(&new));
+                    events.push(Event::UpdateMember { member: Arc::clone(&new), previous });
+                    if suspected.remove(new.name()) {
+                        events.push(Event::Cleared { member: new });
+                    }
+                },
+                Step::Doubt(name) => if let Some(member) = view.get(&format!("t/{name}")) {
+                    let member = Arc::clone(member);
+                    events.push(match suspected.remove(member.name()) {
+                        true => Event::Cleared { member },
+                        false => {
+                            suspected.insert(member.name().to_owned());
+                            Event::Suspect { member, evidence: evidence() }
+                        }
+                    });
+                },
+                Step::Mass(held) => {
+                    mass = Some(held);
+                    events.push(Event::MassLoss { held, until: Instant::now() });
+                }
                 Step::Put(name) | Step::Restart(name) => {
                     if matches!(step, Step::Restart(_)) {
                         depart(name, false, &mut view);
@@ -194,13 +246,19 @@ proptest! {
                     outlet.flush(&mut queue);
                 }
             }
+            suspected.retain(|name| view.contains_key(name));
+            for event in &events {
+                if event.is_departure() {
+                    suspected.remove(event.member().unwrap().name());
+                }
+            }
             for event in events {
                 offered += 1;
                 outlet.offer(&event, &mut queue);
             }
             // G5: what waits is bounded by the members (6), not by the changes.
-            prop_assert!(outlet.depth() <= 2 * 6 + 3);
-            prop_assert!(outlet.order.len() <= 2 * (6 + 3) + 65);
+            prop_assert!(outlet.depth() <= 4 * 6 + 4);
+            prop_assert!(outlet.order.len() <= 2 * (6 + 4) + 65);
         }
         loop {
             let done = outlet.flush(&mut queue);
@@ -216,6 +274,8 @@ proptest! {
             .map(|(name, m)| (name.clone(), (m.incarnation(), m.revision())))
             .collect();
         prop_assert_eq!(&told.view, &truth);
+        prop_assert_eq!(&told.suspected, &suspected);
+        prop_assert_eq!(told.mass, mass);
         prop_assert_eq!(told.lost, lost);
         prop_assert_eq!(told.own, own);
         prop_assert_eq!(outlet.depth(), 0);

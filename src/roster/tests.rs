@@ -189,6 +189,45 @@ fn g6_a_note_that_still_stands_at_a_listing_gives_the_reason() {
     }
 }
 
+/// What the heartbeat has to hear of: silent ends, and keys that move to another lease.
+#[test]
+fn g6_silent_ends_and_moves_are_named() {
+    let on = |life, revision, lease| KvEvent::Put(kv("a/1", life, revision, lease));
+    let mut same = kv("a/1", 2, 4, 9);
+    same.value = kv("a/1", 2, 3, 8).value;
+    let batch = vec![
+        on(2, 2, 7),
+        on(2, 3, 8),
+        KvEvent::Put(same),
+        delete("a/1", 5),
+        on(6, 6, 0),
+        delete("a/1", 7),
+        on(8, 8, 7),
+        note("a/1", 8, 9, LEAVE),
+        delete("a/1", 9),
+    ];
+    let mut roster = Roster::new(rules(9));
+    let mut out = Output::default();
+    roster.events(batch, &mut out);
+    let names: Vec<_> = out.events.iter().map(Event::name).collect();
+    assert_eq!(names[..3], ["AddMember", "UpdateMember", "ServerDown"]);
+    assert_eq!(out.silent, [2], "with a note, or without a lease, none is");
+    let moves = out.moved.iter();
+    let moves: Vec<_> = moves
+        .map(|m| (m.from, m.member.lease(), m.before))
+        .collect();
+    assert_eq!(moves, [(7, 8, 2), (8, 9, 2)]);
+    // By a listing as well.
+    let mut roster = Roster::new(rules(9));
+    roster.events(vec![on(2, 2, 7)], &mut Output::default());
+    let mut listing = roster.new_listing();
+    listing.page(vec![spoilt(kv("a/1", 2, 3, 8))]);
+    let mut out = Output::default();
+    roster.listing(listing.complete(), 4, 1, &mut out);
+    assert!(out.events.is_empty());
+    assert_eq!((out.moved[0].from, out.moved[0].member.lease()), (7, 8));
+}
+
 /// A key without a lease can't have run out.
 #[test]
 fn g6_without_a_note_the_last_lease_decides() {

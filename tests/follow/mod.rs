@@ -232,6 +232,9 @@ impl Follower {
             self.told.push(event.to_string());
         }
         let Some(member) = event.member() else { return };
+        if matches!(event, Event::Suspect { .. } | Event::Cleared { .. }) {
+            return;
+        }
         let tail = || self.told[self.told.len().saturating_sub(20)..].join("\n");
         let name = member.name().to_owned();
         let revision = event.revision().expect("a member's event has a revision");

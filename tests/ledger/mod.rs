@@ -40,6 +40,10 @@ impl Ledger {
             _ => {}
         }
         let Some(member) = event.member() else { return };
+        if matches!(event, Event::Suspect { .. } | Event::Cleared { .. }) {
+            assert!(self.view.contains_key(member.name()), "{event}: nobody");
+            return;
+        }
         self.changes += 1;
         let name = member.name().to_owned();
         let now = (member.incarnation(), member.revision());

@@ -43,10 +43,13 @@ pub fn member(etcd: &Etcd, id: &str, more: &[&str]) -> (Example, i64) {
     (member, incarnation)
 }
 
-/// The next line about `gate/<id>`.
+/// The next line about `gate/<id>`, but for doubts that may come in between.
 #[track_caller]
 pub fn next_about(watch: &Example, id: &str, bound: Duration) -> Line {
-    watch.wait_line(bound, |line| line["type"] == "gate" && line["id"] == id)
+    watch.wait_line(bound, |line| {
+        let doubt = line["event"] == "Suspect" || line["event"] == "Cleared";
+        !doubt && line["type"] == "gate" && line["id"] == id
+    })
 }
 
 /// `event` is the expected one; the line.

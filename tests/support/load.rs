@@ -1,4 +1,5 @@
 use std::fs;
+use std::time::Duration;
 
 /// How many threads this process has right now.
 pub fn threads() -> usize {
@@ -21,4 +22,20 @@ fn status(field: &str) -> usize {
         .next()
         .and_then(|n| n.parse().ok())
         .expect("a number")
+}
+
+/// What this process has used of the processors so far.
+pub fn cpu() -> Duration {
+    cpu_of(std::process::id())
+}
+
+/// What another one has used.
+pub fn cpu_of(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    let text = stat.expect("a /proc, that is, Linux");
+    // The name, in brackets, may hold spaces.
+    let (_, fields) = text.rsplit_once(')').expect("a name in brackets");
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().expect("a number");
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }

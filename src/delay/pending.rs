@@ -1,0 +1,191 @@
+//! Departures that wait for etcd's answer: does the lease live on?
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Silence;
+use super::shelf::{Item, Shelf};
+use crate::event::{Event, Evidence};
+use crate::heartbeat::{Answer, verdict};
+use crate::member::Member;
+
+/// What to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub ticket: u64,
+    pub lease: i64,
+    pub within: Duration,
+}
+
+pub(super) struct Released {
+    pub event: Event,
+    pub silence: Silence,
+    pub behind: Vec<Event>,
+}
+
+struct Case {
+    revision: i64,
+    silence: Silence,
+    deadline: Instant,
+    /// When to ask (again); `None` while an answer is awaited.
+    ask: Option<Instant>,
+    alive: bool,
+}
+
+/// In the order of their deadlines: all wait equally long.
+pub(super) struct Pending {
+    wait: Duration,
+    shelf: Shelf<Case>,
+    asks: BTreeSet<(Instant, u64)>,
+}
+
+impl Pending {
+    pub fn new(wait: Duration) -> Self {
+        Pending {
+            wait,
+            shelf: Shelf::new(),
+            asks: BTreeSet::new(),
+        }
+    }
+
+    pub fn is_on(&self) -> bool {
+        !self.wait.is_zero()
+    }
+
+    pub fn open(&mut self, member: Arc<Member>, revision: i64, silence: Silence, now: Instant) {
+        let case = Case {
+            revision,
+            silence,
+            deadline: now + self.wait,
+            ask: Some(now),
+            alive: false,
+        };
+        let ticket = self.shelf.add(member, case);
+        self.asks.insert((now, ticket));
+    }
+
+    pub fn question(&mut self, now: Instant) -> (Option<Question>, Option<Instant>) {
+        while let Some((at, ticket)) = self.asks.first().copied() {
+            if at > now {
+                return (None, Some(at));
+            }
+            self.asks.pop_first();
+            let Some(item) = self.shelf.get_mut(ticket) else {
+                continue;
+            };
+            item.what.ask = None;
+            let within = item.what.deadline.saturating_duration_since(now);
+            let lease = item.member.lease();
+            if !within.is_zero() {
+                let question = Question {
+                    ticket,
+                    lease,
+                    within,
+                };
+                return (Some(question), None);
+            }
+        }
+        (None, None)
+    }
+
+    pub fn has_question(&self, now: Instant) -> bool {
+        self.asks.first().is_some_and(|(at, _)| *at <= now)
+    }
+
+    /// One that is gone has been judged meanwhile.
+    pub fn answered(&mut self, ticket: u64, answer: Answer, now: Instant) -> Option<Released> {
+        let wait = self.wait;
+        let item = self.shelf.get_mut(ticket)?;
+        match answer {
+            // The leader, who answers, may be a little behind the node that told us of the DELETE.
+            // So it counts only if it is said again, as late as we can wait.
+            Answer::Alive if !std::mem::replace(&mut item.what.alive, true) => {
+                let again = item
+                    .what
+                    .deadline
+                    .checked_sub(wait / 4)
+                    .unwrap_or(now)
+                    .max(now);
+                item.what.ask = Some(again);
+                self.asks.insert((again, ticket));
+                None
+            }
+            Answer::None => None,
+            answer => self.remove(ticket, answer),
+        }
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.shelf.first().map(|(_, item)| item.what.deadline)
+    }
+
+    /// The next one whose time is up.
+    pub fn expire(&mut self, now: Instant) -> Option<Released> {
+        match self.shelf.first()? {
+            (ticket, item) if item.what.deadline <= now => self.remove(ticket, Answer::None),
+            _ => None,
+        }
+    }
+
+    pub fn force(&mut self, name: &str) -> Option<Released> {
+        self.remove(self.shelf.ticket(name)?, Answer::None)
+    }
+
+    pub fn pop(&mut self) -> Option<Released> {
+        let (ticket, _) = self.shelf.first()?;
+        self.remove(ticket, Answer::None)
+    }
+
+    fn remove(&mut self, ticket: u64, answer: Answer) -> Option<Released> {
+        let item = self.shelf.remove(ticket)?;
+        if let Some(at) = item.what.ask {
+            self.asks.remove(&(at, ticket));
+        }
+        Some(released(item, answer))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.shelf.is_empty()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.shelf.has(name)
+    }
+
+    pub fn has_room(&self, name: &str) -> bool {
+        self.shelf.has_room(name)
+    }
+
+    pub fn follow(&mut self, event: Event) {
+        self.shelf.follow(event);
+    }
+
+    pub fn kept(&self) -> impl Iterator<Item = (&Arc<Member>, Option<Evidence>)> {
+        let kept = self.shelf.iter();
+        kept.map(|item| (&item.member, item.what.silence.suspect))
+    }
+
+    pub fn get(&self, name: &str) -> Option<(&Arc<Member>, Option<Evidence>)> {
+        let item = self.shelf.named(name)?;
+        Some((&item.member, item.what.silence.suspect))
+    }
+
+    pub fn len(&self) -> usize {
+        self.shelf.len()
+    }
+}
+
+fn released(item: Item<Case>, answer: Answer) -> Released {
+    let Item {
+        member,
+        what,
+        behind,
+    } = item;
+    let event = verdict(member, what.revision, what.silence.finding, answer);
+    Released {
+        event,
+        silence: what.silence,
+        behind,
+    }
+}

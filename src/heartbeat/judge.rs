@@ -1,0 +1,291 @@
+//! Whom to look at next, and who is late. Pure: it is told the time, and what etcd said.
+//!
+//! Enforced here: **G6 Truthful**. Nobody is suspected for *our* troubles: not while etcd is out of
+//! reach, nor before a renewal was due after it came back, nor when we were late ourselves.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::subject::{Health, Subject};
+use super::verdict::{Finding, is_silent};
+use super::window::Observation;
+use crate::etcd::TimeToLive;
+use crate::event::{Event, Evidence};
+use crate::member::Member;
+use crate::settings::Check;
+
+/// Waking up so much later than planned, we may have been held up like those we look at.
+const LATE: Duration = Duration::from_millis(250);
+/// An answer that takes so long says more of the way than of the lease.
+const SLOW: Duration = Duration::from_secs(1);
+/// Newcomers are looked at within this.
+const NEW: Duration = Duration::from_millis(100);
+/// What is left of a second's requests may be used up at once by questions, and no more.
+const DEBT: Duration = Duration::from_secs(1);
+
+/// What to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Look(i64),
+    Wait(Option<Instant>),
+}
+
+/// What a look has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    Lease(TimeToLive),
+    /// etcd does not know it.
+    Gone,
+    /// Nothing: etcd did not answer.
+    Nothing,
+}
+
+/// A change in what is thought of a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    pub name: Box<str>,
+    /// `None`: it is well again.
+    pub evidence: Option<Evidence>,
+}
+
+impl Doubt {
+    pub fn event(self, member: Arc<Member>) -> Event {
+        match self.evidence {
+            Some(evidence) => Event::Suspect { member, evidence },
+            None => Event::Cleared { member },
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Judge {
+    whom: Check,
+    /// This process: it knows its own lease.
+    own: Option<Box<str>>,
+    /// Between two requests.
+    pace: Duration,
+    /// Boxed: there may be 100,000, and the table grows by doubling.
+    subjects: HashMap<i64, Box<Subject>>,
+    /// By when a look is worth it.
+    waiting: BTreeSet<(Instant, i64)>,
+    /// Those for which it is, by when it has to be.
+    ready: BTreeSet<(Instant, i64)>,
+    /// When the next request may go.
+    slot: Instant,
+    /// When we had meant to wake up.
+    planned: Option<Instant>,
+    health: Health,
+    reachable: bool,
+    /// The election that etcd has its leader from, as far as is known.
+    term: u64,
+    /// The etcd cluster that this is of.
+    cluster: Option<u64>,
+    overdue: usize,
+}
+
+impl Judge {
+    pub fn new(whom: Check, rate: u32, own: Option<Box<str>>, now: Instant) -> Self {
+        Judge {
+            whom,
+            own,
+            pace: Duration::from_secs(1) / rate.max(1),
+            subjects: HashMap::new(),
+            waiting: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            slot: now,
+            planned: None,
+            health: Health::default(),
+            reachable: true,
+            term: 0,
+            cluster: None,
+            overdue: 0,
+        }
+    }
+
+    /// Whether its silent end is judged by its lease.
+    fn covers(&self, member: &Member) -> bool {
+        match self.whom {
+            Check::All => true,
+            Check::Silent => is_silent(member),
+            Check::Nobody => false,
+        }
+    }
+
+    /// How many leases are watched, how many are overdue, and how long ago the one was looked at
+    /// that waits longest.
+    pub fn counts(&self, now: Instant) -> (usize, usize, Option<Duration>) {
+        let windows = self.subjects.values().filter_map(|s| s.window.as_ref());
+        let oldest = windows.map(|w| w.last.answered).min();
+        let age = oldest.map(|at| now.saturating_duration_since(at));
+        (self.subjects.len(), self.overdue, age)
+    }
+
+    /// How many leases were not renewed in time, when last looked at.
+    pub fn overdue(&self) -> usize {
+        self.overdue
+    }
+
+    // ---- whom
+
+    /// A member is there, or its key has moved to this lease. True: the checker is to be woken.
+    pub fn track(&mut self, member: &Member, now: Instant, fraction: f64) -> bool {
+        let lease = member.lease();
+        if lease == 0 || !self.covers(member) || self.own.as_deref() == Some(member.name()) {
+            return false;
+        }
+        if let Some(subject) = self.subjects.get_mut(&lease) {
+            if !subject.names.iter().any(|n| **n == *member.name()) {
+                subject.names.push(member.name().into());
+            }
+            return false;
+        }
+        let due = now + NEW.mul_f64(fraction);
+        let subject = Subject::new(member.name(), due);
+        self.subjects.insert(lease, Box::new(subject));
+        self.waiting.insert((due, lease));
+        self.planned.is_none_or(|planned| due < planned)
+    }
+
+    /// A member is gone, or its key has moved away from this lease.
+    pub fn untrack(&mut self, lease: i64, name: &str) {
+        let Some(subject) = self.subjects.get_mut(&lease) else {
+            return;
+        };
+        subject.names.retain(|n| **n != *name);
+        if subject.names.is_empty() {
+            let subject = self.subjects.remove(&lease).expect("was just there");
+            self.overdue -= usize::from(subject.is_overdue());
+            self.waiting.remove(&(subject.due, lease));
+            self.ready.remove(&(subject.deadline, lease));
+        }
+    }
+
+    /// The member's key was deleted without a word, and we see it at `now`.
+    pub fn finding(&self, member: &Member, now: Instant) -> Finding {
+        if !self.covers(member) {
+            return Finding::Unwatched;
+        }
+        let subject = self.subjects.get(&member.lease());
+        match subject.and_then(|s| s.window.as_ref().map(|window| (window, s.gone))) {
+            // The lease may have been found gone before the news came to us.
+            Some((window, gone)) => Finding::Seen(window.ended(gone.map_or(now, |g| g.min(now)))),
+            None => Finding::Unseen,
+        }
+    }
+
+    pub fn suspicion(&self, lease: i64) -> Option<Evidence> {
+        let subject = self.subjects.get(&lease)?;
+        subject.suspected.as_deref().copied()
+    }
+
+    // ---- when
+
+    pub fn next(&mut self, now: Instant) -> Next {
+        if let Some(planned) = self.planned.take() {
+            if now > planned + LATE {
+                self.trouble();
+            }
+        }
+        while let Some((due, lease)) = self.waiting.first().copied() {
+            if due > now {
+                break;
+            }
+            self.waiting.pop_first();
+            let subject = &self.subjects[&lease];
+            self.ready.insert((subject.deadline, lease));
+        }
+        let wait = match (self.ready.first(), self.waiting.first()) {
+            (Some(_), _) if self.slot <= now => {
+                let (_, lease) = self.ready.pop_first().expect("was just there");
+                self.spend(now);
+                return Next::Look(lease);
+            }
+            (Some(_), _) => Some(self.slot),
+            (None, Some((due, _))) => Some((*due).max(self.slot)),
+            (None, None) => None,
+        };
+        self.planned = wait;
+        Next::Wait(wait)
+    }
+
+    /// A request is about to go, on top of the looks: they wait for it.
+    pub fn spend(&mut self, now: Instant) {
+        self.slot = (self.slot.max(now) + self.pace).min(now + DEBT);
+    }
+
+    /// Whether etcd is within reach, for those who watch.
+    pub fn store(&mut self, reachable: bool) {
+        self.reachable = reachable;
+        self.trouble();
+    }
+
+    /// Something was wrong with etcd, the way there, or us.
+    pub fn trouble(&mut self) {
+        self.health.sound_since = None;
+    }
+
+    // ---- what was seen
+
+    /// Whether etcd has another leader than before, or is another etcd. A node that lags behind may
+    /// still tell of an older election.
+    fn is_elected(&self, found: &TimeToLive) -> bool {
+        found.term > self.term || self.cluster != Some(found.cluster)
+    }
+
+    /// The answer to a look: whom to suspect, and whom no longer.
+    pub fn shown(
+        &mut self,
+        lease: i64,
+        shown: Shown,
+        sent: Instant,
+        answered: Instant,
+        fraction: f64,
+    ) -> Vec<Doubt> {
+        match shown {
+            Shown::Nothing => self.trouble(),
+            Shown::Lease(found) if self.is_elected(&found) => {
+                // An election renews every lease.
+                if self.cluster == Some(found.cluster) {
+                    self.health.elected = Some(answered);
+                }
+                (self.cluster, self.term) = (Some(found.cluster), found.term);
+                self.health.sound_since = Some(sent);
+            }
+            _ if answered.saturating_duration_since(sent) > SLOW => self.trouble(),
+            _ => {
+                self.health.sound_since.get_or_insert(sent);
+            }
+        }
+        if !self.reachable {
+            self.trouble();
+        }
+        // We mean to go on at once.
+        self.planned = Some(answered);
+        let health = self.health;
+        let Some(subject) = self.subjects.get_mut(&lease) else {
+            return Vec::new();
+        };
+        self.waiting.remove(&(subject.due, lease));
+        self.ready.remove(&(subject.deadline, lease));
+        let was_overdue = subject.is_overdue();
+        let mut doubts = Vec::new();
+        match shown {
+            Shown::Lease(found) => {
+                let seen = Observation::new(found, sent, answered);
+                if let Some(evidence) = subject.look(seen, fraction, &health) {
+                    for name in &subject.names {
+                        let name = name.clone();
+                        doubts.push(Doubt { name, evidence });
+                    }
+                }
+            }
+            Shown::Gone => subject.is_gone(answered),
+            Shown::Nothing => subject.unknown(answered, fraction),
+        }
+        self.overdue += usize::from(subject.is_overdue());
+        self.overdue -= usize::from(was_overdue);
+        self.waiting.insert((subject.due, lease));
+        doubts
+    }
+}
