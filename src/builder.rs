@@ -289,7 +289,7 @@ impl Builder {
     }
 
     /// The most members taken into the view (100,000). Further ones are skipped and counted, until
-    /// there is room; oneself never is.
+    /// there is room; oneself never is, and takes no room.
     pub fn max_members(mut self, members: usize) -> Self {
         self.settings.max_members = members;
         self

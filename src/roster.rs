@@ -208,7 +208,7 @@ impl Roster {
             return;
         };
         match known {
-            None if !self.rules.has_room(name, self.members.len()) => {
+            None if !self.rules.has_room(name, &self.members) => {
                 self.skipped
                     .over_limit(name, kv.mod_revision, &mut out.notices);
             }
@@ -279,7 +279,7 @@ impl Roster {
             });
         }
         // Newcomers wait for room; nobody who was there is pushed out.
-        let excess = next.len().saturating_sub(self.rules.max_members);
+        let excess = self.rules.excess(&next).unwrap_or(0);
         let newcomers = next
             .iter()
             .rev()
@@ -327,7 +327,7 @@ impl Roster {
     /// how many of our members are in it, or `None` where it shows something else, so that the
     /// stream must have lost something.
     pub fn matches(&self, page: &[Kv]) -> Option<usize> {
-        let room = self.members.len() < self.rules.max_members;
+        let room = self.rules.excess(&self.members).is_none();
         let mut seen = 0;
         for kv in page {
             let Place::Member(name) = self.rules.keys.place(&kv.key) else {

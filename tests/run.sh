@@ -14,10 +14,12 @@ elsewhere=(conformance demo embedded embedded_load support_selftest)
 # What the embedded registry can't do.
 needs_etcd=(
     auth tls                                     # it has neither
+    check_cost                                   # it has no metrics
     g13_the_password_comes_from_the_environment  # nor here
     a_gateway_that_is_switched_off_is_named      # it is nothing but the gateway
     g6_g7_g9_no_leader                           # it is one node
     g9_no_leader_at_the_only_endpoint_is_named
+    g6_the_leader_dies_while_leases_run_out
     g7_an_etcd_that_is_away_for_seconds          # it keeps nothing on disk
     g8_keeps_its_incarnation_over_an_etcd_restart
     g1_g6_a_restored_etcd_whose_revision_went_back

@@ -69,9 +69,7 @@ impl Listing {
             .rules
             .read(name, kv, &mut self.skipped, &mut self.notices);
         match read {
-            Some(_)
-                if !self.rules.has_room(name, self.members.len()) && !self.known.contains(name) =>
-            {
+            Some(_) if !self.rules.has_room(name, &self.members) && !self.known.contains(name) => {
                 self.skipped
                     .over_limit(name, kv.mod_revision, &mut self.notices);
             }

@@ -1,10 +1,11 @@
 //! What counts as a member: the place, the type, the size, the shape.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::skipped::{Notice, Skipped};
 use crate::kv::Kv;
-use crate::member::{Document, Keyspace, Member};
+use crate::member::{ByName, Document, Keyspace, Member};
 use crate::note::Note;
 
 #[derive(Debug, Clone)]
@@ -50,9 +51,16 @@ impl Rules {
         }
     }
 
-    /// Whether a newcomer finds room beside so many members. Oneself always does.
-    pub fn has_room(&self, name: &str, members: usize) -> bool {
-        members < self.max_members || self.filter.is_own(name)
+    /// Whether a newcomer finds room beside these. Oneself always does, and takes none.
+    pub fn has_room(&self, name: &str, members: &BTreeSet<ByName>) -> bool {
+        self.excess(members).is_none() || self.filter.is_own(name)
+    }
+
+    /// By how many they are over the limit; `None` where there is room for another.
+    pub fn excess(&self, members: &BTreeSet<ByName>) -> Option<usize> {
+        let own = self.filter.own.as_deref();
+        let own = own.is_some_and(|own| members.contains(own));
+        (members.len() - usize::from(own)).checked_sub(self.max_members)
     }
 }
 

@@ -318,6 +318,31 @@ fn g13_of_a_first_listing_beyond_max_members_the_first_are_taken() {
     assert_eq!(s.0.skipped().counts().over_limit, 3);
 }
 
+/// Wherever one stands oneself, and whether one is there already.
+#[test]
+fn g13_oneself_takes_nobodys_room() {
+    for (own, listed) in [("a/0", true), ("a/3", true), ("a/9", true), ("a/9", false)] {
+        let mut rules = (*rules(2)).clone();
+        rules.filter.own = Some(own.into());
+        let mut s = Scribe(Roster::new(Arc::new(rules)), Vec::new());
+        let mut names = vec!["a/1", "a/2", "a/4", "a/5"];
+        names.extend(listed.then_some(own));
+        names.sort();
+        let kvs = || names.iter().map(|name| kv(name, 3, 3, 7));
+        s.listing(kvs().collect(), 9);
+        if !listed {
+            s.events(vec![put(own, 10, 10)]);
+        }
+        let mut wanted = ["a/1", "a/2", own];
+        wanted.sort();
+        assert_eq!(s.names(), wanted);
+        let all: Vec<_> = kvs().collect();
+        if listed {
+            assert_eq!(s.0.matches(&all), Some(3), "nothing is amiss");
+        }
+    }
+}
+
 #[test]
 fn g13_absurd_revisions_do_no_harm() {
     let mut s = Scribe::new(9);
