@@ -149,7 +149,10 @@ impl Registry {
 
     /// Lets a lease run out now, its keys with it; whether there was such a lease.
     ///
-    /// A member of Headcount registers again at its next keepalive, unless it has ended.
+    /// A member of Headcount registers again as soon as it notices, unless it has ended. To those
+    /// who watch it, a lease that goes before its time was revoked: of a member of Headcount they
+    /// are told `ServerDown unknown`, of a silent one `RemoveMember revoked`. For
+    /// `lease-expired`, a member has to stop renewing, and its lease to run out.
     pub fn expire(&self, lease: i64) -> bool {
         self.ask(move |server| server.store().revoke(lease).is_ok())
     }
