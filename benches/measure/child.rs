@@ -53,7 +53,10 @@ impl Who {
 
 /// Who can be measured here, of those.
 pub fn able(peers: Option<&Path>, of: &[Who]) -> Vec<Who> {
-    of.iter().copied().filter(|who| !who.is_async() || peers.is_some()).collect()
+    of.iter()
+        .copied()
+        .filter(|who| !who.is_async() || peers.is_some())
+        .collect()
 }
 
 pub struct Job(Example);

@@ -78,7 +78,11 @@ pub fn replay(changes: usize, per_txn: usize, members: usize) -> Vec<u8> {
     let mut revision = BASE;
     for n in 0..changes {
         let last = n + 1 == changes;
-        let id = if last { LAST.to_owned() } else { id(n, members) };
+        let id = if last {
+            LAST.to_owned()
+        } else {
+            id(n, members)
+        };
         // Its key was created by its first change.
         let created = match last {
             true => BASE + (n / per_txn) as i64 + 1,

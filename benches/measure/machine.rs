@@ -13,7 +13,9 @@ pub fn describe(plan: &Plan) -> Vec<String> {
     let model = cpu
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
-        .map_or("CPU unknown", |rest| rest.trim_start_matches([' ', '\t', ':']));
+        .map_or("CPU unknown", |rest| {
+            rest.trim_start_matches([' ', '\t', ':'])
+        });
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let (major, minor, patch) = Etcd::options().version();
     let mut versions = vec![
@@ -26,7 +28,11 @@ pub fn describe(plan: &Plan) -> Vec<String> {
     if plan.peers.is_some() {
         let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/Cargo.lock");
         let lock = fs::read_to_string(lock).unwrap_or_default();
-        versions.extend(["etcd-client", "tonic", "tokio"].iter().filter_map(|n| locked(&lock, n)));
+        versions.extend(
+            ["etcd-client", "tonic", "tokio"]
+                .iter()
+                .filter_map(|n| locked(&lock, n)),
+        );
     }
     vec![
         format!("{cores} cores ({model}), Linux {}", kernel.trim()),

@@ -79,7 +79,10 @@ fn main() {
             }
             other => {
                 let names: Vec<_> = WORKLOADS.iter().map(|(name, _)| *name).collect();
-                eprintln!("{other:?} is neither --brief nor one of {}", names.join(", "));
+                eprintln!(
+                    "{other:?} is neither --brief nor one of {}",
+                    names.join(", ")
+                );
                 std::process::exit(2);
             }
         }
@@ -91,7 +94,7 @@ fn main() {
         }
     }
     println!("{}", report.text());
-    if !plan.brief {
-        report.write(plan.only.is_empty());
+    if !plan.brief && plan.only.is_empty() {
+        report.write();
     }
 }

@@ -132,7 +132,10 @@ fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
             let body = match path {
                 "/v3/lease/timetolive" | "/v3/kv/lease/timetolive" => {
                     let header = header(shared.revision);
-                    format!(r#"{{{header},"ID":"{}","TTL":"9","grantedTTL":"10"}}"#, data::LEASE)
+                    format!(
+                        r#"{{{header},"ID":"{}","TTL":"9","grantedTTL":"10"}}"#,
+                        data::LEASE
+                    )
                 }
                 _ => format!("{{{}}}", header(shared.revision)),
             };
@@ -160,7 +163,10 @@ fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
                 }
             }
         }
-        let created = format!(r#"{{"result":{{{},"created":true}}}}"#, header(shared.revision));
+        let created = format!(
+            r#"{{"result":{{{},"created":true}}}}"#,
+            header(shared.revision)
+        );
         write!(
             writer,
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{created}\r\n1\r\n\n\r\n",

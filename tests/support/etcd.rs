@@ -55,6 +55,10 @@ impl Options {
         self
     }
 
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
     pub fn arg(mut self, arg: impl Into<OsString>) -> Options {
         self.args.push(arg.into());
         self

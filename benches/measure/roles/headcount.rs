@@ -2,10 +2,16 @@
 
 use std::sync::mpsc;
 
-use headcount::{Cluster, Event, Options};
+use headcount::{Cluster, Event, Member, Options};
 
 use super::shared::{self, Args, Watched, cpu, done, memory, now, ready};
 use crate::data;
+
+/// When its last change was sent.
+pub fn time_of(member: &Member) -> u64 {
+    let text = member.metadata().get("t").expect("a member of the bench");
+    text.parse().expect("digits")
+}
 
 fn observer(args: &Args) -> Cluster {
     Cluster::builder()
@@ -23,7 +29,9 @@ pub fn watch(args: &Args) {
         let events = cluster.subscribe_with(options);
         let mut watched = Watched::begin(false);
         for event in &events {
-            let Some(member) = event.member() else { continue };
+            let Some(member) = event.member() else {
+                continue;
+            };
             watched.event(|| 0);
             if member.id() == data::LAST {
                 break;
@@ -35,14 +43,17 @@ pub fn watch(args: &Args) {
     let (end, ended) = mpsc::channel();
     let mut watched = Some(Watched::begin(true));
     let handler = move |event: &Event| {
-        let (Some(member), Some(mut w)) = (event.member(), watched.take()) else { return };
-        w.event(|| member.metadata().get("t").map_or(0, |t| t.parse().expect("digits")));
+        let Some(member) = event.member() else { return };
+        let Some(mut w) = watched.take() else { return };
+        w.event(|| time_of(member));
         match member.id() == data::LAST {
             true => end.send(w).expect("the bench waits"),
             false => watched = Some(w),
         }
     };
-    let guard = cluster.add_listener_with(options, handler).expect("a thread");
+    let guard = cluster
+        .add_listener_with(options, handler)
+        .expect("a thread");
     let watched = ended.recv().expect("a last change");
     drop(guard);
     watched.end(0.into());

@@ -9,6 +9,7 @@ mod raw;
 mod shared;
 
 use shared::Args;
+pub use shared::now;
 
 pub fn run(args: Vec<String>) {
     let (job, who) = (args[0].clone(), args[1].clone());

@@ -18,7 +18,9 @@ impl Args {
     }
 
     pub fn text(&self, name: &str) -> &str {
-        self.0.get(name).unwrap_or_else(|| panic!("{name}=… is missing"))
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("{name}=… is missing"))
     }
 
     pub fn number(&self, name: &str) -> i64 {
@@ -28,7 +30,10 @@ impl Args {
 
 /// The machine's monotonic clock, the same in all processes; nanoseconds.
 pub fn now() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: it writes the struct that it is given.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
@@ -36,7 +41,10 @@ pub fn now() -> u64 {
 
 /// CPU time of this process so far, its kernel time included; seconds.
 pub fn cpu() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: it writes the struct that it is given.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
@@ -59,6 +67,16 @@ pub fn trim() {
     }
 }
 
+/// From now on this thread, and all that it starts, share one core.
+pub fn one_core() {
+    // SAFETY: a set of bits on the stack, filled and read within its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}
+
 pub fn ready() {
     println!(r#"{{"ready":true}}"#);
     std::io::stdout().flush().expect("somebody listens");
@@ -66,7 +84,9 @@ pub fn ready() {
 
 pub fn wait_go() {
     let mut line = String::new();
-    std::io::stdin().read_line(&mut line).expect("a word from the bench");
+    std::io::stdin()
+        .read_line(&mut line)
+        .expect("a word from the bench");
 }
 
 pub fn done(result: serde_json::Value) {
@@ -87,7 +107,12 @@ pub struct Watched {
 impl Watched {
     pub fn begin(timed: bool) -> Watched {
         let late = Vec::with_capacity(if timed { 10_000 } else { 0 });
-        let watched = Watched { cpu: cpu(), events: 0, late, timed };
+        let watched = Watched {
+            cpu: cpu(),
+            events: 0,
+            late,
+            timed,
+        };
         ready();
         watched
     }
