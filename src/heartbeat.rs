@@ -9,6 +9,7 @@
 //! each request here is bounded.
 
 mod judge;
+mod names;
 mod subject;
 mod verdict;
 mod window;

@@ -135,9 +135,7 @@ impl Judge {
             return false;
         }
         if let Some(subject) = self.subjects.get_mut(&lease) {
-            if !subject.names.iter().any(|n| **n == *member.name()) {
-                subject.names.push(member.name().into());
-            }
+            subject.names.insert(member.name());
             return false;
         }
         let due = now + NEW.mul_f64(fraction);
@@ -152,7 +150,7 @@ impl Judge {
         let Some(subject) = self.subjects.get_mut(&lease) else {
             return;
         };
-        subject.names.retain(|n| **n != *name);
+        subject.names.remove(name);
         if subject.names.is_empty() {
             let subject = self.subjects.remove(&lease).expect("was just there");
             self.overdue -= usize::from(subject.is_overdue());
@@ -274,8 +272,8 @@ impl Judge {
             Shown::Lease(found) => {
                 let seen = Observation::new(found, sent, answered);
                 if let Some(evidence) = subject.look(seen, fraction, &health) {
-                    for name in &subject.names {
-                        let name = name.clone();
+                    for name in subject.names.iter() {
+                        let name = name.into();
                         doubts.push(Doubt { name, evidence });
                     }
                 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::names::Names;
 use super::window::{Observation, Window, least};
 use crate::event::Evidence;
 
@@ -21,8 +22,8 @@ pub(super) struct Health {
 
 #[derive(Debug)]
 pub(super) struct Subject {
-    /// Whose: nearly always one.
-    pub names: Vec<Box<str>>,
+    /// Whose.
+    pub names: Names,
     pub window: Option<Window>,
     /// When it was first found to be gone.
     pub gone: Option<Instant>,
@@ -37,7 +38,7 @@ pub(super) struct Subject {
 impl Subject {
     pub fn new(name: &str, due: Instant) -> Self {
         Subject {
-            names: vec![name.into()],
+            names: Names::new(name),
             window: None,
             gone: None,
             suspected: None,
