@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::connection::Request;
 use super::refusal::{NOT_FOUND, Refusal, UNIMPLEMENTED};
@@ -57,13 +57,17 @@ pub(super) fn answer(request: &Request, store: &mut Store, header: Header, now: 
     };
     let route: fn(&mut Call) -> Reply = match &*request.path {
         "/version" | "/health" if !request.is_get => return text(405, "Method Not Allowed\n"),
-        "/version" => return json(200, &Version::default()),
+        "/version" => {
+            let version = format!(r#"{{"etcdserver":"{VERSION}","etcdcluster":"3.5.0"}}"#);
+            return whole(200, version.into());
+        }
         "/health" => return text(200, r#"{"health":"true","reason":""}"#),
         path if !path.starts_with("/v3/") => return text(404, "404 page not found\n"),
         "/v3/watch" if request.is_post => {
             let watches = call.watch();
             return Answer::Watch { watches, period };
         }
+        // By another method: refused below.
         "/v3/watch" => |_| Ok(Vec::new()),
         "/v3/kv/range" => |call| call.range(),
         "/v3/kv/put" => |call| call.put(),
@@ -99,10 +103,6 @@ fn text(status: u16, body: &str) -> Answer {
     }
 }
 
-fn json(status: u16, body: &impl Serialize) -> Answer {
-    whole(status, to_json(body))
-}
-
 fn whole(status: u16, body: Vec<u8>) -> Answer {
     Answer::Whole {
         status,
@@ -112,22 +112,7 @@ fn whole(status: u16, body: Vec<u8>) -> Answer {
 }
 
 fn refused(refusal: &Refusal) -> Answer {
-    json(refusal.status(), &ErrorOut::from(refusal))
-}
-
-#[derive(Serialize)]
-struct Version {
-    etcdserver: &'static str,
-    etcdcluster: &'static str,
-}
-
-impl Default for Version {
-    fn default() -> Self {
-        Version {
-            etcdserver: VERSION,
-            etcdcluster: "3.5.0",
-        }
-    }
+    whole(refusal.status(), to_json(&ErrorOut::from(refusal)))
 }
 
 struct Call<'a> {

@@ -311,13 +311,9 @@ impl Connection {
         }
     }
 
-    pub fn is_streaming(&self) -> bool {
-        matches!(self.state, State::Streaming(_))
-    }
-
     /// Whether the stream takes another message now.
     pub fn takes_more(&self) -> bool {
-        self.is_streaming() && self.output().len() < MOST_WAITING
+        matches!(self.state, State::Streaming(_)) && self.output().len() < MOST_WAITING
     }
 
     /// The client has to send or to take something before this can go on.

@@ -199,6 +199,12 @@ impl Server {
         }
     }
 
+    fn drop_clients(&mut self) {
+        for token in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.drop_client(token);
+        }
+    }
+
     fn work(&mut self, now: Instant) {
         if self.mode != Mode::Refusing {
             self.store.expire(now);
@@ -244,9 +250,7 @@ impl Server {
         if let Some(mut listener) = self.listener.take() {
             let _ = self.poll.registry().deregister(&mut listener);
         }
-        for token in self.clients.keys().copied().collect::<Vec<_>>() {
-            self.drop_client(token);
-        }
+        self.drop_clients();
     }
 
     pub fn come_back(&mut self) -> io::Result<()> {
@@ -264,9 +268,7 @@ impl Server {
     pub fn wipe(&mut self) {
         self.store = store();
         self.header = header();
-        for token in self.clients.keys().copied().collect::<Vec<_>>() {
-            self.drop_client(token);
-        }
+        self.drop_clients();
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Watches {
     header: Header,
     all: Vec<One>,
     next_id: i64,
-    /// Messages that are not about changes, ready to be sent.
+    /// Messages ready to be sent: replies to requests, and the parts of one response.
     ready: VecDeque<Vec<u8>>,
 }
 

@@ -6,8 +6,7 @@ use super::Session;
 use crate::embedded::reply::Header;
 use crate::embedded::store::{Limits, Store};
 
-/// What a client that sends these pieces, and then no more, is sent. At most so much is kept of
-/// it as a client that reads at once would find waiting.
+/// What a client is sent that sends these pieces, reads at once, and then hangs up.
 pub(in crate::embedded) fn serve<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let limits = Limits {
         revisions: 100,
