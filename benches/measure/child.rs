@@ -26,6 +26,14 @@ pub enum Who {
 }
 
 impl Who {
+    pub const ALL: [Who; 5] = [
+        Who::Raw,
+        Who::Minimal,
+        Who::Headcount,
+        Who::Single,
+        Who::Multi,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Who::Raw => "raw gateway stream",

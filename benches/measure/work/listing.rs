@@ -12,14 +12,7 @@ const PER_TXN: usize = 100;
 
 pub fn run(plan: &Plan, report: &mut Report) {
     let peers = plan.peers.as_deref();
-    let all = [
-        Who::Raw,
-        Who::Minimal,
-        Who::Headcount,
-        Who::Single,
-        Who::Multi,
-    ];
-    let who = able(peers, &all);
+    let who = able(peers, &Who::ALL);
     let sizes: &[usize] = plan.pick(&[1_000, 10_000, 100_000], &[1_000]);
     let largest = sizes[sizes.len() - 1];
     let etcd = Etcd::start();

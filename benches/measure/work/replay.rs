@@ -127,14 +127,7 @@ fn from_etcd(plan: &Plan, report: &mut Report, changes: usize) {
     }
     let source = Source::start(Stream::Etcd(etcd.address()), from - 1, cluster);
     let peers = plan.peers.as_deref();
-    let all = [
-        Who::Raw,
-        Who::Minimal,
-        Who::Headcount,
-        Who::Single,
-        Who::Multi,
-    ];
-    let who = able(peers, &all);
+    let who = able(peers, &Who::ALL);
     let results = rounds(plan, &who, plan.pick(7, 1), |who| {
         let http = !matches!(who, Who::Single | Who::Multi);
         let endpoint = if http {
