@@ -71,9 +71,13 @@ impl Cluster {
             if let Some(error) = self.hub.last_error().filter(Error::is_setup) {
                 return Some(Err(error));
             }
+            // The watch may bring our key before `Registered` is told: who subscribes once we are
+            // ready is to have it first.
+            let told = || self.hub.registered();
             let there = |me: &Identity| {
                 let seen = || self.member_named(&me.name).map(|m| m.incarnation());
-                me.own.is_waiting() || me.own.incarnation().is_some_and(|at| seen() == Some(at))
+                let stands = me.own.incarnation().filter(|&at| told() == Some(at));
+                me.own.is_waiting() || stands.is_some_and(|at| seen() == Some(at))
             };
             let ready = self.hub.is_synced() && self.identity.as_ref().is_none_or(there);
             ready.then_some(Ok(()))

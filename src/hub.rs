@@ -376,6 +376,14 @@ impl Hub {
         self.state.lock().synced
     }
 
+    /// The incarnation that listeners were told is ours, while that stands.
+    pub fn registered(&self) -> Option<i64> {
+        match self.state.lock().own {
+            Some(Event::Registered { incarnation, .. }) => Some(incarnation),
+            _ => None,
+        }
+    }
+
     pub fn store_reachable(&self) -> bool {
         let state = self.state.lock();
         state.confirmed.is_some() && !state.store_lost

@@ -179,6 +179,19 @@ fn g4_a_dropped_receiver_is_forgotten_at_the_next_event() {
     });
 }
 
+/// Who subscribes after `start` is told its own standing before the members, never later.
+#[test]
+fn g1_ready_means_that_registered_was_told() {
+    let etcd = Etcd::start();
+    for id in 0..20 {
+        let cluster = member(etcd.endpoint(), &format!("own/{id}"), 10).start();
+        let cluster = cluster.expect("a member");
+        let events = cluster.subscribe();
+        let first = events.recv_timeout(SOON).expect("it is told");
+        assert!(matches!(first, Event::Registered { .. }), "{first}");
+    }
+}
+
 #[test]
 fn g1_options_choose_what_is_told() {
     let etcd = Etcd::start();
