@@ -105,6 +105,7 @@ fn g6_what_is_known_of_each_end() {
     let nobody = observer(etcd.endpoint()).check(Check::Nobody);
     let nobody = nobody.start().expect("an observer");
     let mut unchecked = Told::by(&nobody);
+    // So that what follows is not right after a start.
     std::thread::sleep(ms(400));
     let lives: Vec<i64> = (0..4).map(|n| life(&format!("hc/{n}"))).collect();
 
@@ -297,6 +298,7 @@ fn g3_who_comes_back_from_a_cut_was_never_away() {
         .map(|member| member.start().expect("a member"))
         .collect();
     let (cluster, mut told) = checked(observer(etcd.endpoint()), OWNERS);
+    // The cut comes at some moment of their renewal cycles, not right after the start.
     std::thread::sleep(ms(2000));
     proxy.black_hole();
     told.next(SOON, "MassLoss");
@@ -442,6 +444,7 @@ fn g6_nobody_is_suspected_when_etcd_hangs() {
             member.start().expect("a member")
         });
         let (cluster, told) = checked(observer(endpoint.clone()), 3);
+        // Past the first renewal; and then for longer than the stall bound and half the TTL.
         std::thread::sleep(ms(3000));
         etcd.pause();
         std::thread::sleep(ms(3500));
