@@ -20,7 +20,43 @@ pub(crate) fn about(period: Duration) -> Duration {
 
 /// In `[0, 1)`.
 pub(crate) fn fraction() -> f64 {
-    (random() >> 11) as f64 / (1u64 << 53) as f64
+    part(random())
+}
+
+fn part(random: u64) -> f64 {
+    (random >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// A generator (SplitMix64) for what decides: from the same seed it decides the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub fn new() -> Self {
+        Random::seeded(random())
+    }
+
+    pub fn seeded(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// In `[0, 1)`.
+    pub fn fraction(&mut self) -> f64 {
+        part(self.next())
+    }
+
+    /// `period`, less up to a tenth.
+    pub fn about(&mut self, period: Duration) -> Duration {
+        period - period.mul_f64(0.1 * self.fraction())
+    }
 }
 
 /// A token that no other process has.
@@ -30,19 +66,21 @@ pub(crate) fn token() -> Box<str> {
 
 /// Waits that grow from `first` to `most`, each a random part of its bound ("full jitter"), so
 /// that clients who lost etcd together do not come back together.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Backoff {
     first: Duration,
     most: Duration,
     tries: u32,
+    random: Random,
 }
 
 impl Backoff {
-    pub fn new(first: Duration, most: Duration) -> Self {
+    pub fn new((first, most): (Duration, Duration), random: Random) -> Self {
         Backoff {
             first,
             most,
             tries: 0,
+            random,
         }
     }
 
@@ -57,12 +95,12 @@ impl Backoff {
             .saturating_mul(1 << self.tries.min(20))
             .min(self.most);
         self.tries += 1;
-        bound.mul_f64(fraction())
+        bound.mul_f64(self.random.fraction())
     }
 
     /// The slowest wait, for what haste would make worse.
-    pub fn slowest(&self) -> Duration {
-        about(self.most)
+    pub fn slowest(&mut self) -> Duration {
+        self.random.about(self.most)
     }
 }
 
@@ -76,7 +114,7 @@ mod tests {
         let mut longest = [Duration::ZERO; 10];
         let mut shortest = [most; 10];
         for _ in 0..500 {
-            let mut backoff = Backoff::new(first, most);
+            let mut backoff = Backoff::new((first, most), Random::new());
             for i in 0..10 {
                 let wait = backoff.next();
                 assert!(wait <= most.min(first * (1 << i)));

@@ -12,13 +12,13 @@ use crate::error::Error;
 use crate::etcd::{Client, Shared};
 use crate::heartbeat::Checker;
 use crate::hub::{Hub, Setup};
-use crate::jitter::{self, Backoff};
+use crate::jitter::{self, Backoff, Random};
 use crate::lease::{Keeper, Own};
 use crate::member::{Document, Keyspace, Metadata};
 use crate::roster::{Rules, TypeFilter};
 use crate::settings::{Check, Settings};
 use crate::stats::Counters;
-use crate::watch::Watcher;
+use crate::watch::{Plan, Timing, Watcher};
 use crate::worker::{Worker, join, spawn};
 
 /// A look at a lease is of no use if it takes longer.
@@ -47,7 +47,7 @@ impl Cluster {
         });
         let hub = Arc::new(hub);
         let counters = Arc::new(Counters::default());
-        let backoff = Backoff::new(settings.backoff.0, settings.backoff.1);
+        let backoff = |settings: &Settings| Backoff::new(settings.backoff, Random::new());
         let (update, updates) = bounded(0);
 
         let mut keeper = None;
@@ -73,7 +73,7 @@ impl Cluster {
                 ttl: settings.ttl,
                 on_conflict: settings.on_conflict,
                 request_timeout: settings.request_timeout,
-                backoff: backoff.clone(),
+                backoff: backoff(&settings),
                 touched: wakers.touched,
                 updates,
             };
@@ -97,11 +97,18 @@ impl Cluster {
             hub: Arc::clone(&hub),
             rules,
             counters: Arc::clone(&counters),
-            stall_bound: settings.stall_bound,
             request_timeout: settings.request_timeout,
-            connect_timeout: settings.connect_timeout,
-            reconcile_interval: settings.reconcile_interval,
-            backoff: backoff.clone(),
+            plan: Plan::new(
+                Timing {
+                    stall_bound: settings.stall_bound,
+                    connect_timeout: settings.connect_timeout,
+                    reconcile_interval: settings.reconcile_interval,
+                    endpoints: client.endpoints(),
+                },
+                backoff(&settings),
+                Random::new(),
+                Instant::now(),
+            ),
         };
         let watcher = Worker::spawn("headcount-watch", client, move |stop| watcher.run(&stop));
         let watcher = match watcher {
@@ -137,7 +144,7 @@ impl Cluster {
                 hub: Arc::clone(&cluster.hub),
                 counters: Arc::clone(&cluster.counters),
                 budget: cluster.settings.request_timeout.min(LOOK),
-                backoff,
+                backoff: backoff(&cluster.settings),
                 nudged: wakers.asked,
             };
             let run = move |stop| checker.run(&stop);

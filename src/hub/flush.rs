@@ -3,7 +3,7 @@
 
 use crossbeam_channel::{Receiver, Select, Sender};
 
-use super::Hub;
+use super::{Hub, State, report};
 use crate::event::Event;
 use crate::outlet::Delivery;
 
@@ -12,8 +12,9 @@ impl Hub {
     /// (and on `nudged`), so it costs nothing while everybody keeps up, and never polls.
     pub fn run_flusher(&self, nudged: &Receiver<()>) {
         loop {
-            let due = self.tick();
-            let Some(lagging) = self.lagging() else {
+            let (due, told) = self.change(|state, now| state.tick(now));
+            report(&told);
+            let Some(lagging) = self.change(|state, _| state.lagging()) else {
                 return;
             };
             let mut select = Select::new();
@@ -30,19 +31,20 @@ impl Hub {
                 Ok(0) => {
                     let _ = nudged.try_recv();
                 }
-                Ok(ready) => self.flush(lagging[ready - 1].0),
+                Ok(ready) => self.change(|state, _| state.flush(lagging[ready - 1].0)),
             }
         }
     }
+}
 
-    /// Who has something waiting; `None` once all is over.
-    fn lagging(&self) -> Option<Vec<(u64, Sender<Event>)>> {
-        let mut state = self.state.lock();
-        if state.closed && state.listeners.is_empty() {
+impl State {
+    /// Who has something waiting; `None` once all is over. They are the flusher's from now on.
+    pub fn lagging(&mut self) -> Option<Vec<(u64, Sender<Event>)>> {
+        if self.closed && self.listeners.is_empty() {
             return None;
         }
         let mut lagging = Vec::new();
-        for slot in &mut state.listeners {
+        for slot in &mut self.listeners {
             slot.flushed = slot.outlet.is_waiting();
             if slot.flushed {
                 lagging.push((slot.id, slot.channel.clone()));
@@ -51,20 +53,20 @@ impl Hub {
         Some(lagging)
     }
 
-    fn flush(&self, id: u64) {
-        let mut state = self.state.lock();
-        let Some(at) = state.listeners.iter().position(|slot| slot.id == id) else {
+    /// Its channel has room: hands it what waits.
+    pub fn flush(&mut self, id: u64) {
+        let Some(at) = self.listeners.iter().position(|slot| slot.id == id) else {
             return;
         };
-        let slot = &mut state.listeners[at];
+        let slot = &mut self.listeners[at];
         match slot.outlet.flush(&mut slot.channel) {
             Delivery::Waiting => return,
             Delivery::Done => {}
             Delivery::Gone => {
-                state.listeners.remove(at);
+                self.listeners.remove(at);
             }
         }
         // `close` waits for the last one to drain.
-        self.wake(&mut state);
+        self.wake();
     }
 }

@@ -5,22 +5,22 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::{Hub, Options, Slot};
+use super::state::Slot;
+use super::{Hub, Options, State};
 use crate::event::Event;
 use crate::outlet::Outlet;
 
-impl Hub {
+impl State {
     /// A new listener: it is told of the store's state, of us, of everybody (unless it does not
     /// want that), then `Synced`, then changes.
-    pub fn subscribe(&self, options: Options) -> (u64, Receiver<Event>) {
+    pub fn subscribe(&mut self, options: Options) -> (u64, Receiver<Event>) {
         let (channel, receiver) = bounded(options.capacity);
-        let mut state = self.state.lock();
-        let id = state.next_id;
-        state.next_id += 1;
-        if state.closed {
+        let id = self.next_id;
+        self.next_id += 1;
+        if self.closed {
             return (id, receiver);
         }
-        let quiet_until_synced = !options.initial && !state.synced;
+        let quiet_until_synced = !options.initial && !self.synced;
         let initial = options.initial;
         let outlet = Outlet::default();
         let mut slot = Slot {
@@ -33,16 +33,16 @@ impl Hub {
             gone: false,
         };
         let own = self.own_name();
-        if state.store_lost {
+        if self.store_lost {
             slot.offer(&Event::StoreLost, own);
         }
-        if let Some(standing) = &state.own {
+        if let Some(standing) = &self.standing {
             slot.offer(standing, own);
         }
-        if state.synced {
+        if self.synced {
             if initial {
-                for member in state.view() {
-                    let suspicion = state.suspicion(&member);
+                for member in self.view() {
+                    let suspicion = self.suspicion(&member);
                     slot.offer(&Event::AddMember(Arc::clone(&member)), own);
                     if let Some(evidence) = suspicion {
                         slot.offer(&Event::Suspect { member, evidence }, own);
@@ -51,36 +51,50 @@ impl Hub {
             }
             slot.offer(&Event::Synced, own);
         }
-        state.listeners.push(slot);
-        self.settle(&mut state);
+        self.listeners.push(slot);
+        self.settle();
         (id, receiver)
     }
 
-    pub fn unsubscribe(&self, id: u64) {
-        let mut state = self.state.lock();
-        state.listeners.retain(|slot| slot.id != id);
+    pub fn unsubscribe(&mut self, id: u64) {
+        self.listeners.retain(|slot| slot.id != id);
         // `close` may be waiting for it.
-        self.wake(&mut state);
-        drop(state);
+        self.wake();
         // The flusher may hold its channel.
-        let _ = self.nudge.try_send(());
+        self.wakes.flusher = true;
+    }
+
+    /// The end: what was delayed is told, and nobody can come any more.
+    fn end(&mut self, now: Instant) {
+        let (scene, mut told) = (self.scene(now), Vec::new());
+        self.delay.drain(&scene, &mut told);
+        self.pass_on(&told);
+        self.closed = true;
+    }
+}
+
+impl Hub {
+    pub fn subscribe(&self, options: Options) -> (u64, Receiver<Event>) {
+        self.change(|state, _| state.subscribe(options))
+    }
+
+    pub fn unsubscribe(&self, id: u64) {
+        self.change(|state, _| state.unsubscribe(id));
     }
 
     /// Ends all listening: whoever lags has until `deadline` to take what waits, then channels are
     /// closed (what is in them can still be read).
     pub fn close(&self, deadline: Instant) {
+        self.change(State::end);
         let mut state = self.state.lock();
-        let (scene, mut told) = (state.scene(), Vec::new());
-        state.delay.drain(&scene, &mut told);
-        self.pass_on(&mut state, &told);
-        state.closed = true;
         while state.listeners.iter().any(|slot| slot.outlet.is_waiting()) {
             if self.changed.wait_until(&mut state, deadline).timed_out() {
                 break;
             }
         }
         let listeners = std::mem::take(&mut state.listeners);
-        self.wake(&mut state);
+        state.wake();
+        self.send(state.take_wakes());
         drop(state);
         let _ = self.nudge.try_send(());
         for slot in listeners.iter().filter(|slot| slot.outlet.is_waiting()) {

@@ -11,14 +11,14 @@ use crate::member::Member;
 
 impl State {
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         let kept = self.delay.kept();
         let more = kept.filter(|(old, _)| self.roster.get(old.name()).is_none());
         self.roster.len() + more.count()
     }
 
     /// All, sorted by type and id.
-    pub(super) fn view(&self) -> Vec<Arc<Member>> {
+    pub fn view(&self) -> Vec<Arc<Member>> {
         let all = self.roster.iter().cloned().collect();
         self.with_kept(all, |_| true)
     }
@@ -62,10 +62,5 @@ impl Hub {
         let (state, name) = (self.state.lock(), format!("{server_type}/{id}"));
         let kept = state.delay.get(&name).map(|(member, _)| member);
         kept.or_else(|| state.roster.get(&name)).cloned()
-    }
-
-    /// How many keys etcd holds of members, as far as has been heard.
-    pub fn known(&self) -> usize {
-        self.state.lock().roster.len()
     }
 }
