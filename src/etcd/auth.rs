@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Deserialize;
 
 use super::failure::Failure;
 use crate::error::Error;
@@ -104,6 +105,15 @@ impl Auth {
     pub fn has_credentials(&self) -> bool {
         self.credentials.is_some()
     }
+}
+
+/// The token that a login's reply gives.
+pub(super) fn read_token(bytes: &[u8]) -> Result<Arc<str>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Reply {
+        token: String,
+    }
+    serde_json::from_slice(bytes).map(|reply: Reply| reply.token.into())
 }
 
 fn busy() -> Failure {
