@@ -45,10 +45,11 @@ struct WireResult<'a> {
     events: Vec<WireEvent<'a>>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
+/// G13: of what, and so more than a byte or two of the wire, or a few megabytes of it would become
+/// gigabytes here.
+#[derive(Deserialize)]
 struct WireEvent<'a> {
-    #[serde(rename = "type", borrow)]
+    #[serde(default, rename = "type", borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
     kv: WireKv<'a>,
@@ -117,9 +118,10 @@ impl Messages {
             reason: format!("a frame of the watch stream: {}", e),
         })?;
         let part = read(frame, &mut self.parts)?;
+        // G13: whatever comes between parts, they count as long as they are held.
         match part {
+            _ if self.parts.is_empty() => self.parts_bytes = 0,
             Part::More => self.parts_bytes += size,
-            Part::Whole(_) => self.parts_bytes = 0,
             _ => {}
         }
         if self.parts_bytes > self.limit {
@@ -253,6 +255,36 @@ mod tests {
             _ => panic!("the last part completes it"),
         }
         assert!(parts.is_empty());
+    }
+
+    #[test]
+    fn g13_parts_count_as_long_as_they_are_held() {
+        let part = r#"{"result":{"fragment":true,"events":[{"kv":{"key":"YQ=="}}]}}"#;
+        for between in [r#"{"result":{"created":true}}"#, "{}"] {
+            let mut messages = Messages::new(3 * part.len());
+            let mut held = 0;
+            let error = loop {
+                messages.push(part.as_bytes());
+                messages.push(between.as_bytes());
+                match (messages.next(), messages.next()) {
+                    (Ok(_), Ok(_)) => held += 1,
+                    (Err(failure), _) => break failure.into_error(),
+                    (_, Err(failure)) => panic!("{failure:?}"),
+                }
+                assert!(held <= 3);
+            };
+            assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn g13_an_event_is_about_a_key() {
+        for events in ["{}", r#"{"kv":{}}"#, r#"{"type":"DELETE"}"#] {
+            let json = format!(r#"{{"result":{{"events":[{events}]}}}}"#);
+            let mut messages = Messages::new(100);
+            messages.push(json.as_bytes());
+            assert!(messages.next().is_err(), "{json}");
+        }
     }
 
     #[test]
