@@ -14,7 +14,7 @@ use ureq::{Agent, Body};
 
 use super::auth::{Auth, Credentials, read_token};
 use super::endpoint::Endpoint;
-use super::failure::{Failure, refusal, transport};
+use super::failure::{Failure, line, refusal, transport};
 use super::probe;
 use super::tls::TlsMaterial;
 use crate::error::Error;
@@ -377,7 +377,8 @@ impl Client {
             }
         })?;
         read(&bytes).map_err(|e| {
-            let reason = format!("reply of {} to {}: {e}", answer.endpoint, name(path));
+            let what = line(&e.to_string());
+            let reason = format!("reply of {} to {}: {what}", answer.endpoint, name(path));
             Failure::Elsewhere(Error::Protocol { reason })
         })
     }

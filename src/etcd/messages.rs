@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::failure::{Failure, WireError, classify};
+use super::failure::{Failure, WireError, classify, line};
 use super::frames::Frames;
 use super::wire::{self, Header, WireKv, number};
 use crate::error::Error;
@@ -65,7 +65,7 @@ impl WireEvent<'_> {
                 mod_revision: self.kv.mod_revision,
             }),
             other => Err(Error::Protocol {
-                reason: format!("an event of type {other:?}"),
+                reason: format!("an event of type {}", line(other)),
             }),
         }
     }
@@ -115,7 +115,7 @@ impl Messages {
         };
         let size = bytes.len();
         let frame: WireFrame = serde_json::from_slice(bytes).map_err(|e| Error::Protocol {
-            reason: format!("a frame of the watch stream: {}", e),
+            reason: format!("a frame of the watch stream: {}", line(&e.to_string())),
         })?;
         let part = read(frame, &mut self.parts)?;
         // G13: whatever comes between parts, they count as long as they are held.
