@@ -140,6 +140,10 @@ pub(super) fn renewed(bytes: &[u8]) -> Result<Result<Duration, Failure>, serde_j
     let reply: Streamed = serde_json::from_slice(bytes)?;
     Ok(match reply.error {
         Some(error) => Err(error.failure("keepalive")),
+        // G8: what names no lease says nothing of ours.
+        None if reply.result.id == 0 => {
+            return Err(serde_json::Error::custom("a keepalive of no lease"));
+        }
         None if reply.result.ttl <= 0 => Err(Failure::LeaseGone),
         None => Ok(seconds(reply.result.ttl)),
     })
@@ -152,6 +156,19 @@ mod tests {
     fn read(json: &str) -> Result<Option<(u64, u64)>, ()> {
         let found = left(json.as_bytes()).map_err(drop)?;
         Ok(found.map(|f| (f.remaining.as_secs(), f.granted.as_secs())))
+    }
+
+    #[test]
+    fn g8_only_an_answer_about_a_lease_ends_it() {
+        let lost = |json: &str| match renewed(json.as_bytes()) {
+            Ok(Err(Failure::LeaseGone)) => true,
+            Err(_) => false,
+            other => panic!("{json}: {other:?}"),
+        };
+        assert!(lost(r#"{"result":{"header":{"revision":"5"},"ID":"7"}}"#));
+        for odd in ["{}", r#"{"result":{}}"#, r#"{"result":{"header":{}}}"#] {
+            assert!(!lost(odd), "{odd}");
+        }
     }
 
     #[test]
