@@ -109,7 +109,7 @@ impl Auth {
 }
 
 /// The token that a login's reply gives: fit for a header, or it is none.
-pub(super) fn read_token(bytes: &[u8]) -> Result<Arc<str>, serde_json::Error> {
+pub(crate) fn read_token(bytes: &[u8]) -> Result<Arc<str>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Reply {
         token: String,

@@ -116,7 +116,7 @@ pub(super) fn line(text: &str) -> String {
 }
 
 /// A reply with an error status.
-pub(super) fn refusal(
+pub(crate) fn refusal(
     endpoint: &Arc<str>,
     status: u16,
     body: &[u8],

@@ -74,6 +74,12 @@ impl Frames {
                 .all(u8::is_ascii_whitespace)
     }
 
+    /// How many bytes it holds on to.
+    #[cfg(any(test, fuzzing))]
+    pub fn held(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
     fn skip_space(&mut self) {
         let rest = &self.buffer[self.start..];
         let space = rest

@@ -109,7 +109,7 @@ impl Client {
     }
 }
 
-pub(super) fn granted(bytes: &[u8]) -> Result<(i64, Duration), serde_json::Error> {
+pub(crate) fn granted(bytes: &[u8]) -> Result<(i64, Duration), serde_json::Error> {
     let reply: Reply = serde_json::from_slice(bytes)?;
     match reply.id == 0 || reply.ttl <= 0 {
         true => Err(serde_json::Error::custom("a lease without id or TTL")),
@@ -117,7 +117,7 @@ pub(super) fn granted(bytes: &[u8]) -> Result<(i64, Duration), serde_json::Error
     }
 }
 
-pub(super) fn left(bytes: &[u8]) -> Result<Option<TimeToLive>, serde_json::Error> {
+pub(crate) fn left(bytes: &[u8]) -> Result<Option<TimeToLive>, serde_json::Error> {
     let left: Left = serde_json::from_slice(bytes)?;
     match left.granted {
         // One that etcd knows has a whole time to live, whatever is left of it.
@@ -136,7 +136,7 @@ pub(super) fn left(bytes: &[u8]) -> Result<Option<TimeToLive>, serde_json::Error
 }
 
 /// What a keepalive's reply says: the TTL anew, or why not.
-pub(super) fn renewed(bytes: &[u8]) -> Result<Result<Duration, Failure>, serde_json::Error> {
+pub(crate) fn renewed(bytes: &[u8]) -> Result<Result<Duration, Failure>, serde_json::Error> {
     let reply: Streamed = serde_json::from_slice(bytes)?;
     Ok(match reply.error {
         Some(error) => Err(error.failure("keepalive")),

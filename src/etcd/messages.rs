@@ -134,6 +134,12 @@ impl Messages {
     pub fn is_between(&self) -> bool {
         self.frames.is_between() && self.parts.is_empty()
     }
+
+    /// What it holds back, in bytes of the stream, and in events.
+    #[cfg(any(test, fuzzing))]
+    pub fn held(&self) -> (usize, usize) {
+        (self.frames.held(), self.parts.len())
+    }
 }
 
 fn read(frame: WireFrame, parts: &mut Vec<KvEvent>) -> Result<Part, Failure> {

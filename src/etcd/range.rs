@@ -60,7 +60,7 @@ impl Client {
     }
 }
 
-pub(super) fn read(bytes: &[u8]) -> Result<Page, serde_json::Error> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Page, serde_json::Error> {
     let reply: Reply = serde_json::from_slice(bytes)?;
     let kvs: Result<Vec<Kv>, _> = reply.kvs.iter().map(WireKv::decode).collect();
     Ok(Page {

@@ -123,7 +123,7 @@ impl Client {
     }
 }
 
-pub(super) fn read(bytes: &[u8]) -> Result<TxnReply, serde_json::Error> {
+pub(crate) fn read(bytes: &[u8]) -> Result<TxnReply, serde_json::Error> {
     let reply: Reply = serde_json::from_slice(bytes)?;
     let found = reply
         .responses
