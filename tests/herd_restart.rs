@@ -37,6 +37,12 @@ const OF_A_MEMBER: usize = 6;
 /// etcd has let wait until it was ready looks at its key then.
 const OF_A_STEP: usize = 4 * 5 + MEMBERS;
 
+/// With full jitter a client that waits for up to so long tries, on average, twice in that time. So a
+/// twentieth of it brings a tenth of them; a sixth, for those that have not come to the longest wait
+/// yet. A quarter is no longer chance.
+const MOMENT: Duration = Duration::from_millis(LONGEST.as_millis() as u64 / 20);
+const AT_ONCE: usize = CLIENTS / 4;
+
 struct Client {
     proxy: Proxy,
     cluster: Cluster,
@@ -88,6 +94,22 @@ fn spread(arrivals: &[Vec<Instant>], from: Instant, span: Duration, step: Durati
     steps
 }
 
+/// How many clients had their first request within the same moment.
+fn at_once(arrivals: &[Vec<Instant>]) -> usize {
+    let mut firsts: Vec<Instant> = arrivals
+        .iter()
+        .filter_map(|all| all.first().copied())
+        .collect();
+    firsts.sort_unstable();
+    let from = |at: usize| {
+        let later = firsts[at..].iter();
+        later
+            .take_while(|&&next| next < firsts[at] + MOMENT)
+            .count()
+    };
+    (0..firsts.len()).map(from).max().unwrap_or_default()
+}
+
 fn most(counts: &[usize]) -> usize {
     *counts.iter().max().expect("some")
 }
@@ -131,6 +153,7 @@ fn g1_g8_two_hundred_clients_come_back_spread_and_whole() {
     until(SPAN, "it can be judged", || first.elapsed() >= SPAN);
     let arrivals: Vec<_> = clients.iter().map(|c| c.proxy.arrivals()).collect();
     let steps = spread(&arrivals, first, SPAN, STEP);
+    let at_once = at_once(&arrivals);
     let early = |all: &Vec<Instant>| all.iter().filter(|at| **at < first + SPAN).count();
     let counts: Vec<usize> = arrivals.iter().map(early).collect();
     let of_a_member = most(&counts[..MEMBERS]);
@@ -138,11 +161,12 @@ fn g1_g8_two_hundred_clients_come_back_spread_and_whole() {
     println!(
         "{:?} after its start etcd had the first request, {whole:?} after it all were whole; \
          {lists} listings, {watches} watches; in the first {SPAN:?} a member made {of_a_member} \
-         requests at most, an observer {of_an_observer}; by {STEP:?}: {steps:?}",
+         requests at most, an observer {of_an_observer}; {at_once} came within {MOMENT:?}; by {STEP:?}: {steps:?}",
         first - launched
     );
     assert!(of_a_member <= OF_A_MEMBER, "{counts:?}");
     assert!(of_an_observer <= OF_AN_OBSERVER, "{counts:?}");
+    assert!(at_once <= AT_ONCE, "{at_once} within {MOMENT:?}");
     assert!(most(&steps) <= OF_A_STEP, "{steps:?}");
 
     // Nobody listed: what they knew was still etcd's.
