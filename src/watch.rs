@@ -268,7 +268,8 @@ impl Watcher {
     fn watch(&mut self, memory: &mut Memory<'_>) -> Result<State, Trouble> {
         let start_revision = self.hub.applied().saturating_add(1);
         let keys = &self.rules.keys;
-        let period = self.stall_bound / 2;
+        // Jittered: clients that came back together would renew together, for ever.
+        let period = about(self.stall_bound / 2);
         let quarter = self.stall_bound / 4;
         let connect = self.connect_timeout.min(quarter / 4);
         let request = WatchRequest {

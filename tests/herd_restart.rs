@@ -182,3 +182,27 @@ fn g1_g8_two_hundred_clients_come_back_spread_and_whole() {
     add(&gateway, "end/1");
     all_see(&clients, SOON, &view_in(&gateway));
 }
+
+/// As behind a load balancer that restarts: what brought them together does not keep them together.
+#[test]
+fn g9_clients_that_came_back_together_drift_apart() {
+    const HERD: usize = 50;
+    const PERIOD: Duration = Duration::from_secs(1);
+    let etcd = Etcd::start();
+    let clients = start(&etcd, HERD, |_, builder| {
+        let ms = Duration::from_millis;
+        // A stream is renewed after half of it.
+        let builder = builder.request_timeout(ms(1500)).backoff(ms(1), ms(1));
+        builder.stall_bound(2 * PERIOD)
+    });
+    clients.iter().for_each(|c| c.proxy.cut());
+    clients.iter().for_each(|c| c.proxy.note_arrivals());
+    let began = Instant::now();
+    until(20 * PERIOD + SOON, "20 renewals", || {
+        began.elapsed() > 20 * PERIOD && clients.iter().all(|c| c.proxy.arrivals().len() > 15)
+    });
+    let arrivals: Vec<_> = clients.iter().map(|c| c.proxy.arrivals()).collect();
+    let steps = spread(&arrivals, began + 18 * PERIOD, 2 * PERIOD, PERIOD / 10);
+    println!("renewals by {:?}: {steps:?}", PERIOD / 10);
+    assert!(most(&steps) <= HERD / 2, "{steps:?}");
+}
