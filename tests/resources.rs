@@ -76,7 +76,7 @@ fn g12_reconnects_leave_nothing_behind() {
     let (gateway, proxy) = (etcd.gateway(), Proxy::start(&etcd.endpoint()));
     let cluster = brisk(proxy.endpoint()).start().expect("a member");
     let events = cluster.subscribe();
-    let rounds = rounds(10_000);
+    let rounds = rounds(5_000);
     let course = Course::of(rounds, |round| {
         let before = cluster.stats().reconnects;
         let give_up = Instant::now() + SOON;
