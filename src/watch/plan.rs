@@ -179,7 +179,8 @@ impl Plan {
         let connect = connect_timeout.min(quarter / 4);
         Open {
             start_revision,
-            period: self.period(),
+            // Jittered: clients that came back together would renew together, for ever.
+            period: self.random.about(self.period()),
             connect,
             // A hanging endpoint that has substitutes costs no more than a dead one.
             answer: match self.timing.endpoints {
