@@ -196,7 +196,7 @@ fn g1_g8_two_hundred_clients_come_back_spread_and_whole() {
 /// As behind a load balancer that restarts: what brought them together does not keep them together.
 #[test]
 fn g9_clients_that_came_back_together_drift_apart() {
-    const HERD: usize = 50;
+    const HERD: usize = 100;
     const PERIOD: Duration = Duration::from_secs(1);
     let etcd = Etcd::start();
     let clients = start(&etcd, HERD, |_, builder| {
