@@ -52,8 +52,10 @@ fn contradiction(placed: &Placed, place: &Place, reason: &str, case: &Case) -> O
         };
         return (reason != right).then(|| format!("its note says {:?}", note.reason));
     }
+    // Its beginning may have been read a little after it was.
+    let began = born.saturating_sub(case.bounds.slack);
     let seen = |deed: fn(&Deed) -> Option<&str>| {
-        let mut during = case.deeds.between(born, place.at);
+        let mut during = case.deeds.between(began, place.at);
         during.any(|d| deed(&d.what) == Some(name))
     };
     let deleted = seen(|deed| match deed {
