@@ -158,6 +158,11 @@ impl Etcd {
         self.options.version
     }
 
+    /// Whether its data outlive a restart.
+    pub fn is_durable(&self) -> bool {
+        !self.options.embedded
+    }
+
     pub fn gateway(&self) -> Gateway {
         Gateway::new(self.endpoint())
     }
