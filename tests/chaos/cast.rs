@@ -270,13 +270,8 @@ impl Process {
     /// What it said last about its registration.
     fn last_own(&self) -> Option<Told> {
         let told = self.told().into_iter().map(|entry| entry.what);
-        told.filter(|told| {
-            matches!(
-                told,
-                Told::Registered { .. } | Told::Lost | Told::Displaced
-            )
-        })
-        .last()
+        told.filter(|told| matches!(told, Told::Registered { .. } | Told::Lost | Told::Displaced))
+            .last()
     }
 
     fn log(&self, name: &str) -> Log {

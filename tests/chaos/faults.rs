@@ -55,6 +55,16 @@ impl<'a> Director<'a> {
         self.deeds.lock().add(deed);
     }
 
+    /// Who is not registered as what etcd holds, or is missing there.
+    pub fn missing(&mut self, held: &BTreeMap<String, (i64, i64)>) -> Vec<String> {
+        let life = |name: &str| held.get(name).map(|lives| lives.0);
+        self.cast.dismiss_displaced();
+        let mut missing = self.cast.missing(life);
+        let silent = self.silent.names().filter(|name| life(name).is_none());
+        missing.extend(silent.map(|name| format!("{name} is not there")));
+        missing
+    }
+
     pub fn raise_the_curtain(&mut self) {
         for member in 0..MEMBERS {
             self.cast.start(member, &self.deeds);

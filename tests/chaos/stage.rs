@@ -22,7 +22,10 @@ impl Stage {
     pub fn set() -> Stage {
         let etcd = EtcdCluster::start(NODES);
         let way = |_| {
-            let proxies = etcd.nodes().iter().map(|node| Proxy::start(&node.address()));
+            let proxies = etcd
+                .nodes()
+                .iter()
+                .map(|node| Proxy::start(&node.address()));
             proxies.collect()
         };
         let ways = (0..GROUPS).map(way).collect();

@@ -15,7 +15,6 @@ pub const WATCHERS: usize = 5;
 pub struct Watcher {
     pub handle: String,
     pub own: Option<String>,
-    pub group: usize,
     pub cluster: Arc<Cluster>,
     listeners: Vec<Listening>,
     sampler: Option<Sampler>,
@@ -70,8 +69,8 @@ fn listeners(watcher: usize) -> &'static [(&'static str, usize, u64)] {
 impl Watcher {
     #[track_caller]
     pub fn start(stage: &Stage, watcher: usize, every: Duration) -> Watcher {
-        let (handle, own, group) = (handle(watcher), own(watcher), group(watcher));
-        let mut builder = builder(watcher).endpoints(stage.endpoints(group));
+        let (handle, own) = (handle(watcher), own(watcher));
+        let mut builder = builder(watcher).endpoints(stage.endpoints(group(watcher)));
         if let Some((server_type, id)) = own.as_deref().and_then(|name| name.split_once('/')) {
             builder = builder.member(server_type, id);
         }
@@ -90,7 +89,6 @@ impl Watcher {
         Watcher {
             handle,
             own,
-            group,
             cluster,
             listeners,
             sampler: Some(sampler),
