@@ -28,6 +28,8 @@ struct Slot {
     now: Option<Process>,
     /// Still running, though another one has its name.
     before: Vec<Process>,
+    /// How many processes it has had, and how many updates: what its metadata say.
+    lives: u64,
     updates: u64,
 }
 
@@ -54,6 +56,7 @@ impl Cast {
             checks: if member % 5 == 0 { "all" } else { "silent" },
             now: None,
             before: Vec::new(),
+            lives: 0,
             updates: 0,
         };
         Cast {
@@ -85,26 +88,34 @@ impl Cast {
         true
     }
 
-    /// Twins that were told to stay out have no more to say.
+    /// Of two with one name one is told to stay out, and has no more to say: mostly the older one,
+    /// but not if it was at a loss when the younger one came.
     pub fn dismiss_displaced(&mut self) {
         for member in 0..self.slots.len() {
-            let before = std::mem::take(&mut self.slots[member].before);
-            for process in before {
-                if process.last_own() == Some(Told::Displaced) {
-                    process.program.signal(libc::SIGTERM);
-                    self.bury(process, END);
-                } else {
-                    self.slots[member].before.push(process);
-                }
+            let slot = &mut self.slots[member];
+            if slot.before.is_empty() {
+                continue;
+            }
+            let mut all = std::mem::take(&mut slot.before);
+            all.extend(slot.now.take());
+            let (out, mut stay): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(Process::is_displaced);
+            slot.now = stay.pop();
+            slot.before = stay;
+            for process in out {
+                process.program.signal(libc::SIGCONT);
+                process.program.signal(libc::SIGTERM);
+                self.bury(process, END);
             }
         }
     }
 
     pub fn kill(&mut self, member: usize, deeds: &Mutex<Deeds>) -> bool {
-        let Some(process) = self.slots[member].now.take() else {
+        let slot = &mut self.slots[member];
+        slot.enter(deeds, |name| Deed::Killed { name });
+        let Some(process) = slot.now.take() else {
             return false;
         };
-        self.slots[member].enter(deeds, |name| Deed::Killed { name });
         process.program.signal(libc::SIGKILL);
         self.bury(process, END);
         true
@@ -229,7 +240,9 @@ impl Slot {
 
     fn spawn(&mut self, deeds: &Mutex<Deeds>) {
         let (server_type, id) = self.name.split_once('/').expect("type/id");
+        self.lives += 1;
         let (ttl, step) = (self.ttl.to_string(), format!("step={}", self.updates));
+        let life = format!("life={}", self.lives);
         let options = [
             "--json",
             "--endpoints",
@@ -242,6 +255,8 @@ impl Slot {
             &ttl,
             "--check",
             self.checks,
+            "--metadata",
+            &life,
             "--metadata",
             &step,
         ];
@@ -272,6 +287,10 @@ impl Process {
         let told = self.told().into_iter().map(|entry| entry.what);
         told.filter(|told| matches!(told, Told::Registered { .. } | Told::Lost | Told::Displaced))
             .last()
+    }
+
+    fn is_displaced(&self) -> bool {
+        self.last_own() == Some(Told::Displaced)
     }
 
     fn log(&self, name: &str) -> Log {

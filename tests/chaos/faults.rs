@@ -14,11 +14,13 @@ use super::silent::Silent;
 use super::stage::{Stage, key};
 use super::watchers::{self, WATCHERS};
 use crate::history::truth_reader::TruthReader;
-use crate::history::{Deed, Deeds, Whom};
+use crate::history::{Deed, Deeds, Nanos, Whom, now};
 use crate::support::gateway::b64;
 
 /// Enough for a busy machine with an election on it.
 const SOON: Duration = Duration::from_secs(30);
+/// While nothing is broken, whoever keeps up is told within this.
+pub const PROMPT: Duration = Duration::from_secs(2);
 
 pub struct Director<'a> {
     pub stage: &'a Stage,
@@ -82,14 +84,25 @@ impl<'a> Director<'a> {
             }
             let happened = self.perform(cue.step);
             if let Some(kind) = cue.step.kind() {
-                let table = if happened {
-                    &mut self.done
-                } else {
-                    &mut self.skipped
+                let table = match happened {
+                    true => &mut self.done,
+                    false => &mut self.skipped,
                 };
                 *table.entry(kind).or_default() += 1;
             }
         }
+    }
+
+    /// Nothing is broken, and everybody says something new: from when to when.
+    pub fn coda(&mut self) -> (Nanos, Nanos) {
+        let began = now();
+        for member in 0..MEMBERS {
+            assert!(self.cast.update(member), "all are there");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.truth.catch_up(SOON);
+        std::thread::sleep(PROMPT);
+        (began, now())
     }
 
     /// What comes about by itself.

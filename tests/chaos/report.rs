@@ -17,6 +17,15 @@ pub struct Evidence<'a> {
     pub etcd: Vec<String>,
 }
 
+const HISTORY: &str = "history.json";
+
+/// What such a folder holds for the judge.
+#[track_caller]
+pub fn kept(folder: &str) -> History {
+    let text = fs::read_to_string(PathBuf::from(folder).join(HISTORY)).expect("a kept history");
+    serde_json::from_str(&text).expect("a history")
+}
+
 impl Evidence<'_> {
     pub fn keep(&self) -> PathBuf {
         let folder =
@@ -42,6 +51,8 @@ impl Evidence<'_> {
             lines(&mut deeds.map(|deed| format!("{} {}\n", deed.at, told(&deed.what)))),
         );
         write("truth", self.truth());
+        let history = serde_json::to_string(self.history);
+        write(HISTORY, history.expect("plain data"));
         for log in &self.history.logs {
             let name = format!("{} {}", log.handle, log.listener);
             write(&format!("log {}", name.replace('/', "-")), text(log));

@@ -169,6 +169,7 @@ pub fn script(seed: u64, length: Duration) -> Vec<Cue> {
         silent: [0; SILENT],
         ways: [0; GROUPS],
         quorum: Vec::new(),
+        turn: seed % 6,
     };
     author.big();
     author.small();
@@ -188,6 +189,8 @@ struct Author {
     ways: [u64; GROUPS],
     /// When etcd can't be asked.
     quorum: Vec<(u64, u64)>,
+    /// How many faults of ways there were.
+    turn: u64,
 }
 
 impl Author {
@@ -429,12 +432,14 @@ impl Author {
             0 => None,
             _ => Some(self.random.below(NODES as u64) as usize),
         };
-        let fault = match self.random.below(7) {
-            0 | 1 => Fault::Cut,
-            2 => Fault::Delay(self.between(20, 400)),
-            3 => Fault::Chop(self.between(1, 40) as usize),
-            4 => Fault::BlackHole,
-            5 => Fault::Refuse,
+        // In turn, so that none is left out.
+        self.turn += 1;
+        let fault = match self.turn % 6 {
+            0 => Fault::Cut,
+            1 => Fault::Delay(self.between(20, 400)),
+            2 => Fault::Chop(self.between(1, 40) as usize),
+            3 => Fault::BlackHole,
+            4 => Fault::Refuse,
             _ => Fault::Stall,
         };
         let way = Way { group, node };
@@ -446,37 +451,63 @@ impl Author {
     }
 }
 
+/// All kinds of faults, as the report has them.
+pub const KINDS: [&str; 21] = [
+    "member killed",
+    "member terminated",
+    "member stopped",
+    "twin started",
+    "metadata updated",
+    "key deleted by hand",
+    "lease revoked",
+    "silent server died",
+    "silent server left",
+    "connections cut",
+    "connections delayed",
+    "connections chopped",
+    "connections black-holed",
+    "connections refused",
+    "connections stalled",
+    "leader killed",
+    "leader paused",
+    "two nodes killed",
+    "two nodes paused",
+    "compacted",
+    "wiped",
+];
+
 impl Step {
-    /// The kind of fault, as the report has it; `None` for what only ends one.
+    /// The kind of fault; `None` for what only ends one.
     pub fn kind(&self) -> Option<&'static str> {
-        Some(match self {
-            Step::Kill(_) => "member killed",
-            Step::Terminate(_) => "member terminated",
-            Step::Stop(_) => "member stopped",
-            Step::Twin(_) => "twin started",
-            Step::Update(_) => "metadata updated",
-            Step::DeleteKey(_) => "key deleted by hand",
-            Step::RevokeLease(_) => "lease revoked",
-            Step::SilentDies(_) => "silent server died",
-            Step::SilentLeaves(_) => "silent server left",
-            Step::Way(_, Fault::Cut) => "connections cut",
-            Step::Way(_, Fault::Delay(_)) => "connections delayed",
-            Step::Way(_, Fault::Chop(_)) => "connections chopped",
-            Step::Way(_, Fault::BlackHole) => "connections black-holed",
-            Step::Way(_, Fault::Refuse) => "connections refused",
-            Step::Way(_, Fault::Stall) => "connections stalled",
-            Step::KillLeader => "leader killed",
-            Step::PauseLeader => "leader paused",
-            Step::KillTwo => "two nodes killed",
-            Step::PauseTwo => "two nodes paused",
-            Step::Compact => "compacted",
-            Step::Wipe => "wiped",
+        let kind = match self {
+            Step::Kill(_) => 0,
+            Step::Terminate(_) => 1,
+            Step::Stop(_) => 2,
+            Step::Twin(_) => 3,
+            Step::Update(_) => 4,
+            Step::DeleteKey(_) => 5,
+            Step::RevokeLease(_) => 6,
+            Step::SilentDies(_) => 7,
+            Step::SilentLeaves(_) => 8,
+            Step::Way(_, Fault::Cut) => 9,
+            Step::Way(_, Fault::Delay(_)) => 10,
+            Step::Way(_, Fault::Chop(_)) => 11,
+            Step::Way(_, Fault::BlackHole) => 12,
+            Step::Way(_, Fault::Refuse) => 13,
+            Step::Way(_, Fault::Stall) => 14,
+            Step::KillLeader => 15,
+            Step::PauseLeader => 16,
+            Step::KillTwo => 17,
+            Step::PauseTwo => 18,
+            Step::Compact => 19,
+            Step::Wipe => 20,
             Step::Continue(_)
             | Step::Start(_)
             | Step::SilentStarts(_)
             | Step::Way(_, Fault::Pass)
             | Step::StartNodes
             | Step::ResumeNodes => return None,
-        })
+        };
+        Some(KINDS[kind])
     }
 }

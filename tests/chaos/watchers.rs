@@ -62,7 +62,7 @@ fn listeners(watcher: usize) -> &'static [(&'static str, usize, u64)] {
         1 => &[("fast", 1024, 0), ("tight", 1, 200)],
         2 => &[("fast", 1024, 0), ("steady", 16, 20)],
         3 => &[("fast", 1024, 0), ("slow", 8, 100)],
-        _ => &[("fast", 64, 0), ("slowest", 2, 300)],
+        _ => &[("fast", 1024, 0), ("slowest", 2, 300)],
     }
 }
 
@@ -79,6 +79,7 @@ impl Watcher {
         let plan = |&(name, capacity, delay): &(&str, usize, u64)| Plan {
             capacity,
             delay: Duration::from_millis(delay),
+            fast: delay == 0,
             ..Plan::new(name)
         };
         let listeners = listeners(watcher)
@@ -111,15 +112,16 @@ impl Watcher {
         self.listeners.iter().map(Listening::len).sum()
     }
 
-    /// What its listeners were told, all drained, and what was answered, the last word last.
-    pub fn finish(mut self) -> (Vec<Log>, Vec<Answer>) {
+    /// What its listeners were told, and what was answered, the last word last. `settled`: all that
+    /// there was to tell was told.
+    pub fn finish(&mut self, settled: bool) -> (Vec<Log>, Vec<Answer>) {
         let sampler = self.sampler.take().expect("only once");
         let mut answers = sampler.end();
         answers.push(ask(&self.cluster, &self.handle, self.own.is_some()));
         let relists = relists(&self.cluster);
         let logs = self.listeners.iter().map(|listener| {
             listener.set(|log| {
-                log.settled = true;
+                log.settled = settled;
                 log.relists = Some(relists);
             });
             listener.log()
