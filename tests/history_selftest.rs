@@ -1,13 +1,15 @@
 //! The history's own tests: what the checker must find, and what it must let pass.
 
 mod history;
+mod lies;
 mod support;
 
 use std::time::Duration;
 
 use history::json::{Line, parse};
 use history::truth_reader::TruthReader;
-use history::{Act, Previous, Seen, Told, now};
+use history::{Act, Previous, Seen, Told, judge, now};
+use lies::{Mutation, made};
 use support::etcd::Etcd;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -115,5 +117,52 @@ fn what_is_no_line_is_an_error() {
         r#"{"ts_us":1,"event":"AddMember"}"#,
     ] {
         assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn good_histories_pass() {
+    for seed in 0..40 {
+        for wiped in [false, true] {
+            let history = made::good(seed, 120, wiped);
+            let summary = match judge(&history) {
+                Ok(summary) => summary,
+                Err(violation) => panic!("seed {seed}, wiped {wiped}: {violation}"),
+            };
+            for guarantee in ["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G10"] {
+                let count = summary.of(guarantee);
+                assert!(count > 0 || guarantee == "G10", "{guarantee}: {summary:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_lie_is_found_and_named() {
+    for Mutation {
+        guarantee,
+        what,
+        lie,
+    } in lies::TABLE
+    {
+        let (mut told, mut wrong) = (0, Vec::new());
+        for seed in 0..12 {
+            let mut history = made::good(seed, 80, seed % 3 == 0);
+            if lie(&mut history, &mut made::Dice(seed)).is_none() {
+                continue;
+            }
+            told += 1;
+            match judge(&history) {
+                Err(violation) if violation.guarantee == *guarantee => {}
+                Err(violation) => wrong.push(format!("seed {seed}: it found {violation}")),
+                Ok(_) => wrong.push(format!("seed {seed}: not found")),
+            }
+        }
+        println!(
+            "{guarantee} {what}: told {told} times, {} wrong",
+            wrong.len()
+        );
+        assert!(told > 0, "{what}: there was no opportunity for it");
+        assert!(wrong.is_empty(), "{guarantee} {what}: {}", wrong[0]);
     }
 }

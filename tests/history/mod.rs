@@ -3,6 +3,9 @@
 //! * [`told`]: the data: what listeners were told and what queries answered.
 //! * [`truth`]: etcd's own history, and [`truth_reader`], which reads it.
 //! * [`deeds`]: what was done to members, to etcd, and to the way there.
+//! * [`judge`] holds them against each other, by guarantee: [`gapless`] (G1), [`ordered`] (G2),
+//!   [`pairing`] (G3), [`prompt`] (G4), [`converged`] (G5), [`truthful`] (G6), [`steady`] (G7),
+//!   [`fenced`] (G10); [`placed`] lays a log beside the truth's [`timeline`] for them.
 //! * [`recorder`] records a [`Cluster`](headcount::Cluster) of this process; [`json`] reads the lines
 //!   that the example programs print.
 //!
@@ -11,18 +14,32 @@
 // Every integration test is a crate of its own and uses only a part of this.
 #![allow(dead_code, unused_imports)]
 
+pub mod converged;
 pub mod deeds;
+pub mod fenced;
+pub mod gapless;
 pub mod json;
+mod judge;
+pub mod ordered;
+pub mod pairing;
+pub mod placed;
+pub mod prompt;
 pub mod recorder;
+pub mod steady;
+pub mod timeline;
 pub mod told;
 pub mod truth;
 pub mod truth_reader;
+pub mod truthful;
+pub mod verdict;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use deeds::{Deed, Deeds, Whom};
+pub use judge::judge;
 pub use told::{Answer, Log, Previous, Seen, Told};
 pub use truth::{Act, Change, Epoch, Truth};
+pub use verdict::{Summary, Violation};
 
 /// Nanoseconds since 1970.
 pub type Nanos = u64;
@@ -54,4 +71,18 @@ pub struct History {
     pub logs: Vec<Log>,
     pub answers: Vec<Answer>,
     pub deeds: Deeds,
+    pub bounds: Bounds,
+}
+
+/// What depends on the test, not on the guarantees.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bounds {
+    /// A listener that keeps up is told within this, while nothing is broken.
+    pub delivery: Nanos,
+    /// From when to when nothing is broken.
+    pub calm: Vec<(Nanos, Nanos)>,
+    /// The longest time to live of a member's lease.
+    pub ttl: Nanos,
+    /// So far what one thread has seen may lag behind what another one has.
+    pub slack: Nanos,
 }

@@ -1,0 +1,55 @@
+//! **G10 Self-fencing**: a member knows that its lease may be lost before a peer is told so.
+
+use super::placed::Placed;
+use super::verdict::{Summary, Violation};
+use super::{Deed, History, Log, Nanos, Told};
+
+pub fn judge(placed: &[Placed], history: &History, sum: &mut Summary) -> Result<(), Violation> {
+    for peer in placed {
+        for place in &peer.changes {
+            let Some((seen, "lease-expired")) = place.told.departure() else {
+                continue;
+            };
+            let owns = |log: &&Log| log.own.as_deref() == Some(&*seen.name);
+            for log in history.logs.iter().filter(owns) {
+                if log.handle == peer.log.handle {
+                    continue;
+                }
+                let registered = log.entries.iter().rposition(|e| {
+                    // Another epoch may have the same number later.
+                    let life = (e.at <= place.at).then_some(seen.incarnation);
+                    matches!(e.what, Told::Registered { incarnation, .. } if Some(incarnation) == life)
+                });
+                let Some(registered) = registered else {
+                    continue;
+                };
+                sum.count("G10");
+                if !knew(log, registered, place.at, history, &seen.name) {
+                    let listener = &peer.log.listener;
+                    let why = format!("{listener} was told that {seen:?} is down; it did not know");
+                    return Err(Violation::at("G10", log, registered, why));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn knew(log: &Log, registered: usize, told: Nanos, history: &History, name: &str) -> bool {
+    let since = log.entries[registered].at;
+    let lost = log.entries[registered..]
+        .iter()
+        .any(|e| e.at <= told && matches!(e.what, Told::Lost | Told::Displaced));
+    let said = history.answers.iter().any(|a| {
+        let after = a.at_before >= since && a.at_after <= told;
+        a.handle == log.handle && after && a.registered == Some(false)
+    });
+    // The dead know nothing, and who is stopped can't be told.
+    let ended = history.deeds.between(since, told).any(|d| match &d.what {
+        Deed::Killed { name: n } | Deed::Terminated { name: n } | Deed::Stopped { name: n } => {
+            n == name
+        }
+        _ => false,
+    });
+    lost || said || ended
+}
