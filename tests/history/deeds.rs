@@ -1,8 +1,9 @@
 //! What was really done: to members, to etcd, and to the way there.
 
 use super::{At, Nanos};
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Deeds {
     /// In the order of time; each is entered *before* it is done, and what mends something after.
     pub all: Vec<At<Deed>>,
@@ -10,7 +11,7 @@ pub struct Deeds {
     pub complete: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Deed {
     Started {
         name: String,
@@ -62,7 +63,7 @@ pub enum Deed {
 }
 
 /// Whose way to etcd it is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Whom {
     Everybody,
     /// Members and handles, by name.

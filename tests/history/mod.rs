@@ -33,6 +33,7 @@ pub mod truth_reader;
 pub mod truthful;
 pub mod verdict;
 
+use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use deeds::{Deed, Deeds, Whom};
@@ -45,7 +46,7 @@ pub use verdict::{Summary, Violation};
 pub type Nanos = u64;
 
 /// Something, and when it was.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct At<T> {
     pub at: Nanos,
     pub what: T,
@@ -65,7 +66,7 @@ pub fn nanos(at: SystemTime) -> Nanos {
 }
 
 /// All of it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     pub truth: Truth,
     pub logs: Vec<Log>,
@@ -75,7 +76,7 @@ pub struct History {
 }
 
 /// What depends on the test, not on the guarantees.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bounds {
     /// A listener that keeps up is told within this, while nothing is broken.
     pub delivery: Nanos,

@@ -1,5 +1,6 @@
 //! What listeners were told, and what queries answered.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use headcount::{DownCause, Event, Member};
@@ -8,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{At, Nanos};
 
 /// A member as it was told of.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
     /// `type/id`.
     pub name: String,
@@ -20,7 +21,7 @@ pub struct Seen {
 }
 
 /// What an update says that was before.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Previous {
     pub incarnation: i64,
     pub revision: i64,
@@ -29,7 +30,7 @@ pub struct Previous {
 }
 
 /// An event, as plain data.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Told {
     Added(Seen),
     Updated { now: Seen, previous: Previous },
@@ -48,7 +49,7 @@ pub enum Told {
 }
 
 /// Everything that one listener was told.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Log {
     pub listener: String,
     /// Whose listener it is: a process, or a handle of this one.
@@ -73,7 +74,7 @@ pub struct Log {
 }
 
 /// One query's answer.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     pub at_before: Nanos,
     pub at_after: Nanos,

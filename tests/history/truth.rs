@@ -1,9 +1,10 @@
 //! What really was: etcd's own history.
 
 use super::Nanos;
+use serde::{Deserialize, Serialize};
 
 /// Everything that etcd ever held, in its order.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Truth {
     /// What all keys of the cluster under test begin with.
     pub prefix: String,
@@ -11,7 +12,7 @@ pub struct Truth {
 }
 
 /// A span in which revisions only grow: it ends when etcd is wiped or restored.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Epoch {
     pub cluster_id: u64,
     pub changes: Vec<Change>,
@@ -20,7 +21,7 @@ pub struct Epoch {
 }
 
 /// What one revision did to one key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     pub revision: i64,
     /// When it was read; it may have happened a little before.
@@ -29,7 +30,7 @@ pub struct Change {
     pub act: Act,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Act {
     Put {
         value: String,
