@@ -7,9 +7,15 @@ use super::{Deed, History, Log, Nanos, Told};
 pub fn judge(placed: &[Placed], history: &History, sum: &mut Summary) -> Result<(), Violation> {
     for peer in placed {
         for place in &peer.changes {
-            let Some((seen, "lease-expired")) = place.told.departure() else {
-                continue;
+            let seen = place.seen;
+            let ran_out = match place.told.departure() {
+                Some((_, "lease-expired")) => true,
+                Some((_, "unknown")) => nobody_did_it(history, &seen.name, place.at),
+                _ => false,
             };
+            if !ran_out {
+                continue;
+            }
             let owns = |log: &&Log| log.own.as_deref() == Some(&*seen.name);
             for log in history.logs.iter().filter(owns) {
                 if log.handle == peer.log.handle {
@@ -33,6 +39,16 @@ pub fn judge(placed: &[Placed], history: &History, sum: &mut Summary) -> Result<
         }
     }
     Ok(())
+}
+
+/// Whether what ended a member, told at that time, can only be its lease.
+fn nobody_did_it(history: &History, name: &str, told: Nanos) -> bool {
+    let mut deeds = history.deeds.between(0, told).filter(|d| match &d.what {
+        Deed::KeyDeleted { name: n } | Deed::LeaseRevoked { name: n, .. } => n == name,
+        Deed::Wiped => true,
+        _ => false,
+    });
+    history.deeds.complete && deeds.next().is_none()
 }
 
 fn knew(log: &Log, registered: usize, told: Nanos, history: &History, name: &str) -> bool {

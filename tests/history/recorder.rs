@@ -142,7 +142,7 @@ impl Sampler {
     }
 
     /// Ends it; what was answered.
-    pub fn end(mut self) -> Vec<Answer> {
+    pub fn end(&mut self) -> Vec<Answer> {
         self.join();
         std::mem::take(&mut *self.answers.lock())
     }

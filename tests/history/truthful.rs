@@ -52,6 +52,8 @@ fn contradiction(placed: &Placed, place: &Place, reason: &str, case: &Case) -> O
         };
         return (reason != right).then(|| format!("its note says {:?}", note.reason));
     }
+    // Its beginning may have been read a little after it was.
+    let born = born.saturating_sub(case.bounds.slack);
     let seen = |deed: fn(&Deed) -> Option<&str>| {
         let mut during = case.deeds.between(born, place.at);
         during.any(|d| deed(&d.what) == Some(name))
