@@ -25,6 +25,7 @@ pub fn judge(history: &History) -> Result<Summary, Violation> {
     let last = epochs.last().expect("a truth");
     let case = Case {
         epochs: &epochs,
+        logs: &history.logs,
         deeds: &history.deeds,
         bounds: &history.bounds,
     };

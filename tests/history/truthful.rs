@@ -4,10 +4,11 @@
 use super::placed::{Place, Placed};
 use super::timeline::{State, Timeline};
 use super::verdict::{Summary, Violation};
-use super::{Bounds, Deed, Deeds, Nanos};
+use super::{At, Bounds, Deed, Deeds, Log, Nanos, Told};
 
 pub struct Case<'a> {
     pub epochs: &'a [Timeline],
+    pub logs: &'a [Log],
     pub deeds: &'a Deeds,
     pub bounds: &'a Bounds,
 }
@@ -55,7 +56,9 @@ fn contradiction(placed: &Placed, place: &Place, reason: &str, case: &Case) -> O
     // Its beginning may have been read a little after it was.
     let born = born.saturating_sub(case.bounds.slack);
     let seen = |deed: fn(&Deed) -> Option<&str>| {
-        let mut during = case.deeds.between(born, place.at);
+        // Its birth was read a little after it.
+        let from = born.saturating_sub(case.bounds.slack);
+        let mut during = case.deeds.between(from, place.at);
         during.any(|d| deed(&d.what) == Some(name))
     };
     let deleted = seen(|deed| match deed {
@@ -85,7 +88,8 @@ fn contradiction(placed: &Placed, place: &Place, reason: &str, case: &Case) -> O
         "revoked" if complete && !revoked => no("nobody revoked its lease"),
         "lease-expired" if lease == 0 => no("it was on no lease"),
         "lease-expired" if complete => {
-            let could = could_expire(case, name, born, gone.at);
+            let could =
+                could_expire(case, name, born, gone.at) || was_in_doubt(case, name, life, gone.at);
             match (could, deleted || revoked) {
                 (false, true) => no("it was thrown out, and it was well"),
                 (false, false) => no("it was well, and so was its way to etcd"),
@@ -99,6 +103,29 @@ fn contradiction(placed: &Placed, place: &Place, reason: &str, case: &Case) -> O
         | "unknown" => None,
         other => Some(format!("{other:?} is no reason")),
     }
+}
+
+/// Whether the member itself could not be sure that its lease lived: its machine, or etcd's, may be
+/// too slow without anybody's doing. When its key is taken it finds out afterwards; a lease that
+/// may run out it doubts half a second before.
+fn was_in_doubt(case: &Case, name: &str, life: i64, gone: Nanos) -> bool {
+    let before = gone.saturating_sub(250_000_000);
+    let own = |log: &&Log| log.own.as_deref() == Some(name);
+    let is_it = |entry: &At<Told>| matches!(entry.what, Told::Registered { incarnation, .. } if incarnation == life);
+    let is_registered = |entry: &At<Told>| matches!(entry.what, Told::Registered { .. });
+    let is_own = |entry: &&At<Told>| {
+        is_registered(entry) || matches!(entry.what, Told::Lost | Told::Displaced)
+    };
+    let was_sure = case.logs.iter().filter(own).any(|log| {
+        let registered = log.entries.iter().position(is_it);
+        registered.is_some_and(|from| {
+            let until = log.entries[from..]
+                .iter()
+                .take_while(|entry| entry.at <= before);
+            until.filter(is_own).last().is_none_or(is_registered)
+        })
+    });
+    case.logs.iter().any(|log| own(&log)) && !was_sure
 }
 
 /// Whether something kept the member from renewing its lease until shortly before.
