@@ -147,10 +147,10 @@ impl<'a> Director<'a> {
                 self.way(way, fault);
                 true
             }
-            Step::KillLeader => self.leader(false),
-            Step::PauseLeader => self.leader(true),
-            Step::KillTwo => self.two(false),
-            Step::PauseTwo => self.two(true),
+            Step::KillLeader => self.leader_down(false),
+            Step::PauseLeader => self.leader_down(true),
+            Step::KillTwo => self.two_down(false),
+            Step::PauseTwo => self.two_down(true),
             Step::StartNodes => {
                 self.start_nodes();
                 true
@@ -210,20 +210,30 @@ impl<'a> Director<'a> {
         self.down.is_empty() && self.paused.is_empty()
     }
 
-    fn leader(&mut self, paused: bool) -> bool {
-        let leader = self.all_up().then(|| self.stage.etcd.leader_now());
-        match leader.flatten() {
-            Some(leader) => self.node_down(leader, paused),
-            None => return false,
+    /// Who leads, once the last fault of etcd's nodes is over.
+    fn leader(&mut self) -> usize {
+        let give_up = Instant::now() + SOON;
+        loop {
+            self.look_around();
+            match self.stage.etcd.leader_now().filter(|_| self.all_up()) {
+                Some(leader) => return leader,
+                None if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(50)),
+                None => panic!(
+                    "etcd isn't well: down {:?}, paused {:?}",
+                    self.down, self.paused
+                ),
+            }
         }
+    }
+
+    fn leader_down(&mut self, paused: bool) -> bool {
+        let leader = self.leader();
+        self.node_down(leader, paused);
         true
     }
 
-    fn two(&mut self, paused: bool) -> bool {
-        let leader = self.all_up().then(|| self.stage.etcd.leader_now());
-        let Some(leader) = leader.flatten() else {
-            return false;
-        };
+    fn two_down(&mut self, paused: bool) -> bool {
+        let leader = self.leader();
         self.node_down(leader, paused);
         self.node_down((leader + 1) % NODES, paused);
         true

@@ -115,7 +115,7 @@ impl Watcher {
     /// What its listeners were told, and what was answered, the last word last. `settled`: all that
     /// there was to tell was told.
     pub fn finish(&mut self, settled: bool) -> (Vec<Log>, Vec<Answer>) {
-        let sampler = self.sampler.take().expect("only once");
+        let mut sampler = self.sampler.take().expect("only once");
         let mut answers = sampler.end();
         answers.push(ask(&self.cluster, &self.handle, self.own.is_some()));
         let relists = relists(&self.cluster);
