@@ -1,5 +1,6 @@
 //! The example programs, from outside: what `watch` tells of what `member` does.
 
+mod history;
 mod ledger;
 mod programs;
 mod support;

@@ -1,5 +1,6 @@
 //! What checking costs etcd and this process, measured at etcd itself.
 
+mod history;
 mod ledger;
 mod support;
 mod told;

@@ -1,6 +1,7 @@
 //! The heartbeat checker on real etcd: suspicion, what is known of each kind of end, mass loss.
 
 mod herd;
+mod history;
 mod ledger;
 mod programs;
 mod support;

@@ -1,6 +1,7 @@
 //! Nothing is lost, doubled or made up when the connection, or the store's history, goes away.
 
 mod follow;
+mod history;
 mod support;
 
 use std::fs;

@@ -70,7 +70,7 @@ impl Step {
 }
 
 /// A member's value: content and the token of the process.
-fn value(text: &str) -> Option<(String, Option<String>)> {
+pub fn value(text: &str) -> Option<(String, Option<String>)> {
     let value: Value = serde_json::from_str(text).ok()?;
     let fields = value.as_object()?;
     let text = |field: Option<&Value>| match field {

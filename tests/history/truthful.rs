@@ -54,11 +54,9 @@ fn contradiction(placed: &Placed, place: &Place, reason: &str, case: &Case) -> O
         return (reason != right).then(|| format!("its note says {:?}", note.reason));
     }
     // Its beginning may have been read a little after it was.
-    let born = born.saturating_sub(case.bounds.slack);
+    let began = born.saturating_sub(case.bounds.slack);
     let seen = |deed: fn(&Deed) -> Option<&str>| {
-        // Its birth was read a little after it.
-        let from = born.saturating_sub(case.bounds.slack);
-        let mut during = case.deeds.between(from, place.at);
+        let mut during = case.deeds.between(began, place.at);
         during.any(|d| deed(&d.what) == Some(name))
     };
     let deleted = seen(|deed| match deed {
