@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::subject::{Health, Subject};
 use super::verdict::{Finding, is_silent};
-use super::window::Observation;
+use super::window::{Ended, Observation};
 use crate::etcd::TimeToLive;
 use crate::event::{Event, Evidence};
 use crate::member::Member;
@@ -167,9 +167,23 @@ impl Judge {
         let subject = self.subjects.get(&member.lease());
         match subject.and_then(|s| s.window.as_ref().map(|window| (window, s.gone))) {
             // The lease may have been found gone before the news came to us.
-            Some((window, gone)) => Finding::Seen(window.ended(gone.map_or(now, |g| g.min(now)))),
+            Some((window, gone)) => {
+                let at = gone.map_or(now, |gone| gone.min(now));
+                Finding::Seen(match window.ended(at) {
+                    // A leader that does not know yet that it was voted out may end leases that
+                    // the election has just renewed (etcd before 3.4.31 and 3.5.13): nobody's
+                    // leaving.
+                    Ended::Early if self.was_elected(at, window.last.granted) => Ended::Unclear,
+                    ended => ended,
+                })
+            }
             None => Finding::Unseen,
         }
+    }
+
+    fn was_elected(&self, at: Instant, lately: Duration) -> bool {
+        let elected = self.health.elected;
+        elected.is_some_and(|elected| at < elected + lately)
     }
 
     pub fn suspicion(&self, lease: i64) -> Option<Evidence> {

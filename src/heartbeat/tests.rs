@@ -443,6 +443,33 @@ fn g6_an_election_clears_nobody_but_the_living() {
     }
 }
 
+/// A leader that was voted out may, before it knows, end leases that the election has renewed.
+#[test]
+fn g6_who_is_thrown_out_after_an_election_has_not_left() {
+    let zero = Instant::now();
+    let mut judge = Judge::new(Check::All, 50, None, zero);
+    let silent = member("go/1", 7, None);
+    judge.track(&silent, zero, 0.0);
+    for (at, term, ended) in [
+        (1, 2, Ended::Early),
+        (10_000, 3, Ended::Unclear),
+        (13_000, 3, Ended::Unclear),
+        // By now its owner has renewed it, or it has run out.
+        (16_000, 3, Ended::Early),
+    ] {
+        let found = TimeToLive {
+            remaining: Duration::from_secs(5),
+            granted: Duration::from_secs(5),
+            term,
+            cluster: 1,
+        };
+        let sent = zero + ms(at);
+        judge.shown(7, Shown::Lease(found), sent, sent + ms(2), 0.0);
+        let finding = judge.finding(&silent, sent + ms(900));
+        assert_eq!(finding, Finding::Seen(ended), "at {at} ms");
+    }
+}
+
 /// Several members on one lease; a lease that was found gone before the watch told of it.
 #[test]
 fn leases_that_are_shared_and_leases_that_go_unheard() {
