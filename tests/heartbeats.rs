@@ -375,7 +375,8 @@ fn g6_the_leader_dies_while_leases_run_out() {
         dead.len()
     );
     assert_eq!((live.len(), dead.len()), (12, 10), "{:#?}", told.lines());
-    assert!(live.iter().all(|l| l.ends_with("(revoked)")), "{live:#?}");
+    // So soon after an election nobody can tell a leave from an old leader's doing.
+    assert!(live.iter().all(|l| l.ends_with("(unknown)")), "{live:#?}");
     let known = |l: &&String| l.ends_with("(lease-expired)") || l.ends_with("(unknown)");
     assert_eq!(dead.iter().filter(known).count(), 10, "{dead:#?}");
     assert!(expired >= 5, "{dead:#?}");

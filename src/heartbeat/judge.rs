@@ -23,6 +23,9 @@ const SLOW: Duration = Duration::from_secs(1);
 const NEW: Duration = Duration::from_millis(100);
 /// What is left of a second's requests may be used up at once by questions, and no more.
 const DEBT: Duration = Duration::from_secs(1);
+/// A leader that stood still while another was elected may, once it goes on, end leases that the
+/// election has renewed: nobody's leaving. So long after an election it may still come.
+const OLD_LEADER: Duration = Duration::from_secs(60);
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,9 +173,6 @@ impl Judge {
             Some((window, gone)) => {
                 let at = gone.map_or(now, |gone| gone.min(now));
                 Finding::Seen(match window.ended(at) {
-                    // A leader that does not know yet that it was voted out may end leases that
-                    // the election has just renewed (etcd before 3.4.31 and 3.5.13): nobody's
-                    // leaving.
                     Ended::Early if self.was_elected(at, window.last.granted) => Ended::Unclear,
                     ended => ended,
                 })
@@ -181,9 +181,10 @@ impl Judge {
         }
     }
 
-    fn was_elected(&self, at: Instant, lately: Duration) -> bool {
+    /// So lately that an early end may be an old leader's doing.
+    fn was_elected(&self, at: Instant, granted: Duration) -> bool {
         let elected = self.health.elected;
-        elected.is_some_and(|elected| at < elected + lately)
+        elected.is_some_and(|elected| at < elected + granted.max(OLD_LEADER))
     }
 
     pub fn suspicion(&self, lease: i64) -> Option<Evidence> {

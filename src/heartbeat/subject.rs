@@ -98,7 +98,10 @@ impl Subject {
     /// no sign of life, not before it is used up.
     fn is_renewed(&mut self, seen: &Observation, health: &Health) -> bool {
         let well = *self.well.get_or_insert(seen.answered);
-        self.due = self.due.min(seen.answered + LAG);
+        // Just before that it would have to be looked at once more.
+        if seen.sent < well + LAG {
+            self.due = well + LAG;
+        }
         // etcd adds an election's own time, and may spread the ends of many.
         let given = seen.granted - least(seen.granted) + 2 * AGAIN;
         seen.sent >= well + LAG && health.elected.is_none_or(|at| seen.sent >= at + given)

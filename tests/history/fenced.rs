@@ -53,8 +53,8 @@ pub fn judge(placed: &[Placed], history: &History, sum: &mut Summary) -> Result<
     Ok(())
 }
 
-/// Whether what ended a member, told at that time, can only be its lease. After an election etcd
-/// before 3.4.31 and 3.5.13 may itself end leases that live.
+/// Whether what ended a member, told at that time, can only be its lease. After an election an
+/// old leader may end leases that live.
 fn nobody_did_it(history: &History, name: &str, told: Nanos) -> bool {
     let lately = told.saturating_sub(2 * history.bounds.ttl + history.bounds.slack);
     let mut deeds = history.deeds.between(0, told).filter(|d| match &d.what {
