@@ -1,6 +1,7 @@
 //! Failure-modes row 19: many clients whose etcd restarts come back spread over time, ask for no
 //! more than they need, and are all whole again.
 
+mod history;
 mod ledger;
 mod support;
 mod told;
