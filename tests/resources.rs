@@ -3,6 +3,7 @@
 //!
 //! These count what their whole process uses, so one runs at a time.
 
+mod history;
 mod ledger;
 mod support;
 mod told;
