@@ -87,7 +87,7 @@ pub fn place<'a>(
         sum: Pairing::new(log.initial),
     };
     let waited = waited(log, epochs);
-    let late = late(log, epochs, &waited);
+    let late = late(log, &waited);
     let over = over(log, epochs, &late);
     // The newest epoch that anything was told of, and what each member was told of last.
     let began = start(log, epochs, begins);
@@ -180,24 +180,10 @@ fn waited(log: &Log, epochs: &[Timeline]) -> Vec<bool> {
     entries.collect()
 }
 
-/// By entry: it may come after what another epoch has brought of other members. For a listener that
-/// lags, that is also what its queue still holds of a member whose departure waits.
-fn late(log: &Log, epochs: &[Timeline], waited: &[bool]) -> Vec<bool> {
-    let mut late = waited.to_vec();
-    if log.fast {
-        return late;
-    }
-    let mut waits: BTreeMap<&str, bool> = BTreeMap::new();
-    for (index, entry) in log.entries.iter().enumerate().rev() {
-        let Some(seen) = entry.what.change() else {
-            continue;
-        };
-        if entry.what.departure().is_some() {
-            waits.insert(&seen.name, is_silent(&entry.what, epochs, seen));
-        }
-        late[index] |= waits.get(&*seen.name).copied().unwrap_or(false);
-    }
-    late
+/// By entry: it may come after what another epoch has brought of other members. So may all that a
+/// listener hears that does not keep up: its queue is in order for each member alone.
+fn late(log: &Log, waited: &[bool]) -> Vec<bool> {
+    waited.iter().map(|waited| *waited || !log.fast).collect()
 }
 
 /// In which epoch a log begins: where all that it is told up to `Synced` is found, the latest one
