@@ -7,6 +7,8 @@
 //!   number of members, and what the listener was told adds up to the view once it has drained.
 //! * **G3 Paired**, under folding: an entry remembers what the listener was told last of a member,
 //!   and what waits continues from there.
+//! * **G1 Gapless**, under folding: that something was spared is told before anything that came
+//!   after it.
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,15 @@ pub(crate) enum Delivery {
     Waiting,
     /// The listener is gone.
     Gone,
+}
+
+impl From<Refused> for Delivery {
+    fn from(refused: Refused) -> Delivery {
+        match refused {
+            Refused::Full => Delivery::Waiting,
+            Refused::Gone => Delivery::Gone,
+        }
+    }
 }
 
 /// What waits for a listener. It holds nothing while the listener keeps up.
@@ -145,7 +156,8 @@ impl Waiting {
 impl Outlet {
     /// Whether a flush is due.
     pub fn is_waiting(&self) -> bool {
-        !self.order.is_empty()
+        // Of what has vanished altogether it remains to be told that something has.
+        !self.order.is_empty() || self.folded_untold > 0
     }
 
     /// Events that wait outside the channel.
@@ -165,7 +177,10 @@ impl Outlet {
     /// Delivers the event, or lets it wait. Never blocks (G4).
     pub fn offer(&mut self, event: &Event, sink: &mut impl Sink) -> Delivery {
         if self.order.is_empty() {
-            match sink.try_send(event.clone()) {
+            match self
+                .tell_folded(sink)
+                .and_then(|()| sink.try_send(event.clone()))
+            {
                 Ok(()) => {
                     self.delivered += 1;
                     self.note_store(event);
@@ -197,21 +212,24 @@ impl Outlet {
                 self.drop_front(ticket);
                 continue;
             };
-            if self.folded_untold > 0 {
-                let folded = self.folded_untold;
-                match sink.try_send(Event::Lagged { folded }) {
-                    Ok(()) => self.folded_untold = 0,
-                    Err(Refused::Full) => return Delivery::Waiting,
-                    Err(Refused::Gone) => return Delivery::Gone,
-                }
-            }
-            match sink.try_send(event) {
+            match self.tell_folded(sink).and_then(|()| sink.try_send(event)) {
                 Ok(()) => self.sent_front(ticket),
-                Err(Refused::Full) => return Delivery::Waiting,
-                Err(Refused::Gone) => return Delivery::Gone,
+                Err(refused) => return refused.into(),
             }
         }
-        Delivery::Done
+        match self.tell_folded(sink) {
+            Ok(()) => Delivery::Done,
+            Err(refused) => refused.into(),
+        }
+    }
+
+    fn tell_folded(&mut self, sink: &mut impl Sink) -> Result<(), Refused> {
+        if self.folded_untold > 0 {
+            let folded = self.folded_untold;
+            sink.try_send(Event::Lagged { folded })?;
+            self.folded_untold = 0;
+        }
+        Ok(())
     }
 
     fn sent_front(&mut self, ticket: u64) {

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, TryRecvError, bounded, select};
 use headcount::{Cluster, Error, Event, ListenerStats, Options};
 
+use history::recorder::relists;
+use history::truth_reader::TruthReader;
+use history::{History, Log, judge};
 use ledger::{Ledger, Random, add, adds, commit, delete, put, view_in, view_of};
 use support::etcd::Etcd;
 use support::proxy::{Mode, Proxy};
@@ -43,6 +46,7 @@ fn lines(events: &[Event]) -> Vec<String> {
 #[test]
 fn g1_g3_late_subscribers_amid_churn_are_told_everybody_then_every_change() {
     let etcd = Etcd::start();
+    let reader = TruthReader::start("pitaya/", vec![etcd.endpoint()]);
     let names = names(30);
     let cluster = observer(etcd.endpoint()).start().expect("an observer");
     let (stop, stopped) = bounded::<()>(0);
@@ -64,6 +68,7 @@ fn g1_g3_late_subscribers_amid_churn_are_told_everybody_then_every_change() {
             let capacity = if number % 2 == 0 { 1024 } else { 2 };
             let events = cluster.subscribe_with(Options::new().capacity(capacity));
             let mut ledger = Ledger::default();
+            ledger.entries = Some(Vec::new());
             ledger.read_until_synced(&events, SOON);
             let initial = ledger.changes;
             ledger.read_until(&events, SOON, |_| true);
@@ -77,16 +82,35 @@ fn g1_g3_late_subscribers_amid_churn_are_told_everybody_then_every_change() {
     drop(stop);
     let batches = churn.join().expect("it writes");
     let truth = view_in(&etcd.gateway());
-    let mut told = Vec::new();
-    for (initial, reader) in readers {
+    let (mut told, mut logs) = (Vec::new(), Vec::new());
+    for (number, (initial, reader)) in readers.into_iter().enumerate() {
         let ledger = reader.join().expect("nothing wrong was told");
         assert_eq!(ledger.view, truth);
         told.push((initial, ledger.changes));
+        logs.push(Log {
+            listener: format!("reader {number}"),
+            handle: "observer".into(),
+            initial: true,
+            settled: true,
+            relists: Some(relists(&cluster)),
+            entries: ledger.entries.unwrap_or_default(),
+            ..Log::default()
+        });
     }
     println!("{batches} batches; (initial, all) told: {told:?}");
     let late = told.iter().filter(|(initial, _)| *initial > 0).count();
     assert!(late > 10, "only {late} of 20 came to a cluster in motion");
     assert_eq!(view_of(&cluster), truth);
+    reader.catch_up(SOON);
+    let history = History {
+        truth: reader.truth(),
+        logs,
+        ..History::default()
+    };
+    match judge(&history) {
+        Ok(judged) => assert!(judged.of("G1") > 0 && judged.of("G5") == 20, "{judged:?}"),
+        Err(violation) => panic!("{violation}"),
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use follow::{Follower, SOON, delete, key, leave, ms, patient, put, value};
+use history::truth_reader::TruthReader;
 use serde_json::json;
 use support::etcd::Etcd;
 use support::gateway::b64;
@@ -49,6 +50,7 @@ fn never_relisted(follower: &Follower) {
 #[test]
 fn g1_g2_g3_resume_after_cuts_loses_nothing() {
     let etcd = Etcd::start();
+    let reader = TruthReader::start("pitaya/", vec![etcd.endpoint()]);
     let proxy = Proxy::start(&etcd.endpoint());
     let mut follower = Follower::start(patient([proxy.endpoint()]));
     for round in 0..50 {
@@ -66,12 +68,19 @@ fn g1_g2_g3_resume_after_cuts_loses_nothing() {
     assert_eq!(told.count(), 2500);
     assert!(follower.cluster.stats().reconnects >= 10);
     never_relisted(&follower);
+    let judged = follower.judge(&reader);
+    assert!(
+        judged.of("G2") >= 2500 && judged.of("G6") >= 600,
+        "{judged:?}"
+    );
+    assert_eq!((judged.folded, judged.netted), (0, 0), "{judged:?}");
 }
 
 /// Failure-modes row 3: each batch of a catch-up carries the store's newest revision in its header.
 #[test]
 fn g1_catch_up_cut_after_its_first_batch_loses_nothing() {
     let etcd = Etcd::start();
+    let reader = TruthReader::start("pitaya/", vec![etcd.endpoint()]);
     let proxy = Proxy::start(&etcd.endpoint());
     let mut follower = Follower::start(patient([proxy.endpoint()]));
     let from = etcd.gateway().revision() + 1;
@@ -105,6 +114,8 @@ fn g1_catch_up_cut_after_its_first_batch_loses_nothing() {
         2500
     );
     never_relisted(&follower);
+    let judged = follower.judge(&reader);
+    assert!(judged.of("G2") >= 2500, "{judged:?}");
 }
 
 /// Failure-modes rows 4, 5; pitaya row 6: no ghosts, no unseen newcomers, and what is told is what
@@ -235,6 +246,7 @@ fn g1_a_compaction_under_a_slow_reader() {
 #[test]
 fn g1_g3_cuts_and_compactions_under_churn() {
     let etcd = Etcd::start();
+    let reader = TruthReader::start("pitaya/", vec![etcd.endpoint()]);
     let gateway = etcd.gateway();
     let proxy = Proxy::start(&etcd.endpoint());
     let mut follower = Follower::start(patient([proxy.endpoint()]));
@@ -242,7 +254,7 @@ fn g1_g3_cuts_and_compactions_under_churn() {
         proxy.refuse();
         proxy.cut();
         churn(&etcd, round * 100, 30);
-        gateway.compact(gateway.revision());
+        gateway.compact(reader.catch_up(SOON));
         // The rest comes while it finds out, lists, and watches again.
         std::thread::scope(|scope| {
             scope.spawn(|| churn(&etcd, round * 100 + 30, 70));
@@ -254,6 +266,8 @@ fn g1_g3_cuts_and_compactions_under_churn() {
     }
     follower.settle(&gateway);
     assert_eq!(follower.cluster.stats().relists.compacted, 8);
+    let judged = follower.judge(&reader);
+    assert!(judged.of("G1") > 0 && judged.netted > 0, "{judged:?}");
 }
 
 /// Failure-modes row 7.

@@ -13,7 +13,9 @@ use headcount::{Builder, Cluster, Event, Options};
 use serde_json::{Value, json};
 
 use crate::history::pairing::Pairing;
-use crate::history::{Seen, Told, timeline};
+use crate::history::recorder::relists;
+use crate::history::truth_reader::TruthReader;
+use crate::history::{At, History, Log, Seen, Summary, Told, judge, now, timeline};
 use crate::support::gateway::{Gateway, Kv, b64};
 use crate::support::proxy::Proxy;
 use crate::support::wait::until;
@@ -114,6 +116,8 @@ pub struct Follower {
     book: Pairing,
     /// Lines such as `ServerDown gate/1@5 (unknown)`, about members and the store.
     pub told: Vec<String>,
+    /// All events, when they were read.
+    entries: Vec<At<Told>>,
 }
 
 impl Follower {
@@ -132,6 +136,7 @@ impl Follower {
             events,
             book: Pairing::default(),
             told: Vec::new(),
+            entries: Vec::new(),
         }
     }
 
@@ -218,13 +223,42 @@ impl Follower {
         self.book.new_epoch();
     }
 
+    /// Holds all that was told, having settled, against all that etcd ever held.
+    #[track_caller]
+    pub fn judge(&self, reader: &TruthReader) -> Summary {
+        reader.catch_up(SOON);
+        let history = History {
+            truth: reader.truth(),
+            logs: vec![Log {
+                listener: "follower".into(),
+                handle: "follower".into(),
+                initial: true,
+                settled: true,
+                relists: Some(relists(&self.cluster)),
+                entries: self.entries.clone(),
+                ..Log::default()
+            }],
+            ..History::default()
+        };
+        match judge(&history) {
+            Ok(summary) => summary,
+            Err(violation) => panic!("{violation}"),
+        }
+    }
+
     /// G2 and G3, and no event that tells nothing.
     #[track_caller]
     fn hear(&mut self, event: &Event) {
         if event.member().is_none_or(|member| member.name() != MARKER) {
             self.told.push(event.to_string());
         }
-        if let Err(broken) = self.book.hear(&Told::from(event)) {
+        let told = Told::from(event);
+        let heard = self.book.hear(&told);
+        self.entries.push(At {
+            at: now(),
+            what: told,
+        });
+        if let Err(broken) = heard {
             let tail = self.told[self.told.len().saturating_sub(20)..].join("\n");
             panic!("{}: {event}: {}\n{tail}", broken.guarantee, broken.why);
         }

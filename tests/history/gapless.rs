@@ -226,7 +226,7 @@ fn initial(
         }
     }
     // Lives before the first one told, or of which nothing was told: over by then.
-    let end = match log.settled && placed.changes.last().is_some_and(|p| p.epoch == epoch) {
+    let end = match log.settled && placed.last_epoch() == Some(epoch) {
         true => truth.last,
         false => told_to,
     };

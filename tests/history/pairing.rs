@@ -11,7 +11,6 @@ pub struct Pairing {
     view: BTreeMap<String, Known>,
     /// The last incarnation and revision told of each name, there or not.
     last: BTreeMap<String, (i64, i64)>,
-    epoch: usize,
     initial: bool,
     pub synced: bool,
     lagged: bool,
@@ -26,7 +25,8 @@ pub struct Pairing {
 #[derive(Clone, Debug)]
 struct Known {
     seen: Seen,
-    epoch: usize,
+    /// Told in an epoch that is over for it: its numbers can't be compared with new ones.
+    old: bool,
 }
 
 /// What is wrong with an event.
@@ -48,7 +48,6 @@ impl Pairing {
         Pairing {
             view: BTreeMap::new(),
             last: BTreeMap::new(),
-            epoch: 0,
             initial,
             synced: false,
             lagged: false,
@@ -70,8 +69,18 @@ impl Pairing {
 
     /// The store's revisions start anew.
     pub fn new_epoch(&mut self) {
-        self.epoch += 1;
         self.last.clear();
+        for known in self.view.values_mut() {
+            known.old = true;
+        }
+    }
+
+    /// They do so for what is told of this member.
+    pub fn new_epoch_of(&mut self, name: &str) {
+        self.last.remove(name);
+        if let Some(known) = self.view.get_mut(name) {
+            known.old = true;
+        }
     }
 
     pub fn hear(&mut self, told: &Told) -> Result<(), Broken> {
@@ -144,17 +153,17 @@ impl Pairing {
             }
             None => return broken("G3", "an update of nobody"),
         };
-        let (seen, fresh) = (&known.seen, known.epoch == self.epoch);
+        let (seen, old) = (&known.seen, known.old);
         // A value that says nothing new (a key that moved to another lease) is not told, so the
         // revision may have moved on.
         let same = seen.incarnation == life && seen.revision <= revision;
         if !same || content.as_ref().is_some_and(|c| *c != seen.content) {
             return broken("G3", format!("not from what was told: {seen:?}"));
         }
-        if now.incarnation != life && !(self.mass_loss && now.incarnation > life) {
+        if now.incarnation != life && !(self.mass_loss && (old || now.incarnation > life)) {
             return broken("G3", "another life, and no mass was lost");
         }
-        if fresh && now.revision <= revision {
+        if !old && now.revision <= revision {
             return broken("G2", format!("backwards from revision {revision}"));
         }
         // Folded steps may lead back to where they began.
@@ -183,7 +192,7 @@ impl Pairing {
         }
         let known = self.view.remove(&member.name);
         self.note(member);
-        if known.is_some_and(|known| known.epoch != self.epoch) {
+        if known.is_some_and(|known| known.old) {
             // The next life's number begins anew.
             self.last.insert(member.name.clone(), (0, member.revision));
         }
@@ -191,9 +200,9 @@ impl Pairing {
     }
 
     fn enter(&mut self, seen: &Seen) {
-        let (epoch, seen) = (self.epoch, seen.clone());
+        let (seen, old) = (seen.clone(), false);
         self.note(&seen);
-        self.view.insert(seen.name.clone(), Known { seen, epoch });
+        self.view.insert(seen.name.clone(), Known { seen, old });
     }
 
     fn note(&mut self, seen: &Seen) {

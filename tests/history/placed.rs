@@ -64,6 +64,11 @@ impl Placed<'_> {
     pub fn first_epoch(&self) -> usize {
         self.changes.first().map_or(0, |place| place.epoch)
     }
+
+    /// The newest epoch that anything was told of.
+    pub fn last_epoch(&self) -> Option<usize> {
+        self.changes.iter().map(|place| place.epoch).max()
+    }
 }
 
 /// Lays a log beside the epochs.
@@ -81,12 +86,13 @@ pub fn place<'a>(
         lagged: Vec::new(),
         sum: Pairing::new(log.initial),
     };
-    let mut epoch = start(log, epochs, begins);
-    let over = over(log, epochs);
-    // In which epoch each member was told of last.
-    let mut told_in: BTreeMap<&str, usize> = BTreeMap::new();
-    // Whose turn it is among those that may have waited.
-    let mut waiting: Option<&str> = None;
+    let waited = waited(log, epochs);
+    let late = late(log, &waited);
+    let over = over(log, epochs, &late);
+    // The newest epoch that anything was told of, and what each member was told of last.
+    let began = start(log, epochs, begins);
+    let mut front = began;
+    let mut last: BTreeMap<&str, (usize, Option<usize>)> = BTreeMap::new();
     for (index, entry) in log.entries.iter().enumerate() {
         let told = &entry.what;
         match told {
@@ -95,17 +101,26 @@ pub fn place<'a>(
             _ => {}
         }
         if let Some(seen) = told.change() {
+            let before = last.get(&*seen.name).copied();
+            // What has waited is still of the epoch in which its member was told of last.
+            let behind = before.filter(|(own, _)| *own < front && late[index]);
             let found = match told.departure() {
                 Some(_) => {
-                    let old = told_in.get(&*seen.name).is_some_and(|e| *e < epoch);
-                    departure(seen, epoch, epochs, old, index > over[epoch])
+                    let old = before.is_some_and(|(own, _)| own < front);
+                    behind
+                        .and_then(|(own, _)| (own..front).find_map(|e| exact(seen, e, epochs)))
+                        .or_else(|| departure(seen, front, epochs, old, index > over[front]))
                 }
-                None => (epoch..epochs.len()).find_map(|e| {
-                    let step = epochs[e].find(seen)?;
-                    Some((e, Some(step), false))
-                }),
+                None => behind
+                    .and_then(|behind| goes_on(seen, behind, front, epochs))
+                    .or_else(|| {
+                        (front..epochs.len()).find_map(|e| {
+                            let step = epochs[e].find(seen)?;
+                            Some((e, Some(step), false))
+                        })
+                    }),
             };
-            let Some((new, step, exact)) = found else {
+            let Some((epoch, step, exact)) = found else {
                 let known = epochs.iter().any(|e| e.find(seen).is_some());
                 let (guarantee, why) = match (told.departure(), known) {
                     (Some(_), _) => no_departure(&placed, log, index),
@@ -114,23 +129,15 @@ pub fn place<'a>(
                 };
                 return Err(Violation::at(guarantee, log, index, why.into()));
             };
-            if new != epoch {
-                placed.sum.new_epoch();
+            if epoch > front {
                 // The first one may simply be where it began.
                 placed.crossed += u64::from(!placed.changes.is_empty());
-                epoch = new;
+                front = epoch;
             }
-            told_in.insert(&seen.name, epoch);
-            let silent = is_silent(told, epochs, epoch, step, seen);
-            let another = match told {
-                Told::Updated { previous, now } => previous.incarnation != now.incarnation,
-                _ => false,
-            };
-            if silent || another {
-                waiting = Some(&seen.name);
-            } else if waiting != Some(seen.name.as_str()) {
-                waiting = None;
+            if epoch != before.map_or(began, |(own, _)| own) {
+                placed.sum.new_epoch_of(&seen.name);
             }
+            last.insert(&seen.name, (epoch, step));
             placed.changes.push(Place {
                 index,
                 at: entry.at,
@@ -139,7 +146,7 @@ pub fn place<'a>(
                 epoch,
                 step,
                 exact,
-                waited: waiting.is_some(),
+                waited: waited[index],
             });
             sum.count("G2");
         }
@@ -148,6 +155,35 @@ pub fn place<'a>(
         sum.count("G3");
     }
     Ok(placed)
+}
+
+/// By entry: a departure that waits for a verdict, or for a mass loss to end, and what waits behind
+/// it.
+fn waited(log: &Log, epochs: &[Timeline]) -> Vec<bool> {
+    // Whose turn it is among those that may have waited.
+    let mut waiting: Option<&str> = None;
+    let entries = log.entries.iter().map(|entry| {
+        let Some(seen) = entry.what.change() else {
+            return false;
+        };
+        let another = match &entry.what {
+            Told::Updated { previous, now } => previous.incarnation != now.incarnation,
+            _ => false,
+        };
+        if is_silent(&entry.what, epochs, seen) || another {
+            waiting = Some(&seen.name);
+        } else if waiting != Some(seen.name.as_str()) {
+            waiting = None;
+        }
+        waiting.is_some()
+    });
+    entries.collect()
+}
+
+/// By entry: it may come after what another epoch has brought of other members. So may all that a
+/// listener hears that does not keep up: its queue is in order for each member alone.
+fn late(log: &Log, waited: &[bool]) -> Vec<bool> {
+    waited.iter().map(|waited| *waited || !log.fast).collect()
 }
 
 /// In which epoch a log begins: where all that it is told up to `Synced` is found, the latest one
@@ -166,11 +202,11 @@ fn start(log: &Log, epochs: &[Timeline], begins: &[Nanos]) -> usize {
         .unwrap_or(0)
 }
 
-/// By epoch: the last entry that tells of nothing but it.
-fn over(log: &Log, epochs: &[Timeline]) -> Vec<usize> {
+/// By epoch: the last entry that tells of nothing but it, and can't have waited till it was over.
+fn over(log: &Log, epochs: &[Timeline], late: &[bool]) -> Vec<usize> {
     let mut over = vec![0; epochs.len()];
     for (index, entry) in log.entries.iter().enumerate() {
-        let Some(seen) = entry.what.change() else {
+        let Some(seen) = entry.what.change().filter(|_| !late[index]) else {
             continue;
         };
         let there = |e: &Timeline| match entry.what.departure() {
@@ -185,6 +221,31 @@ fn over(log: &Log, epochs: &[Timeline]) -> Vec<usize> {
     over
 }
 
+/// Epoch, step, and whether it is a departure told as it happened.
+type Found = (usize, Option<usize>, bool);
+
+/// A departure told as it happened, in that epoch.
+fn exact(seen: &Seen, epoch: usize, epochs: &[Timeline]) -> Option<Found> {
+    let step = epochs[epoch].end(&seen.name, seen.incarnation)?;
+    epochs[epoch]
+        .ended(seen)
+        .then_some((epoch, Some(step), true))
+}
+
+/// What follows, in an epoch before `front`, on what was told of the member last. Numbers begin
+/// anew with each epoch, so what lies before it is another one's.
+fn goes_on(
+    seen: &Seen,
+    (own, last): (usize, Option<usize>),
+    front: usize,
+    epochs: &[Timeline],
+) -> Option<Found> {
+    (own..front).find_map(|e| {
+        let step = epochs[e].find(seen)?;
+        (e > own || last < Some(step)).then_some((e, Some(step), false))
+    })
+}
+
 /// Where a departure belongs: told as it happened, found out by a listing, or by a listing of
 /// another epoch.
 fn departure(
@@ -193,11 +254,7 @@ fn departure(
     epochs: &[Timeline],
     old: bool,
     may_be_over: bool,
-) -> Option<(usize, Option<usize>, bool)> {
-    let exact = |e: usize| {
-        let step = epochs[e].end(&seen.name, seen.incarnation)?;
-        epochs[e].ended(seen).then_some((e, Some(step), true))
-    };
+) -> Option<Found> {
     let listed = || {
         let step = epochs[epoch].end(&seen.name, seen.incarnation)?;
         let revision = epochs[epoch].steps(&seen.name)[step].revision;
@@ -212,10 +269,10 @@ fn departure(
         let within = old && seen.revision <= epochs[epoch].last;
         within.then_some((epoch, None, false))
     };
-    exact(epoch)
+    exact(seen, epoch, epochs)
         .or_else(of_an_old_one)
         .or_else(listed)
-        .or_else(|| (epoch + 1..epochs.len()).find_map(exact))
+        .or_else(|| (epoch + 1..epochs.len()).find_map(|e| exact(seen, e, epochs)))
         .or_else(gone_with_the_epoch)
 }
 
@@ -237,21 +294,17 @@ fn no_departure(placed: &Placed, log: &Log, index: usize) -> (&'static str, &'st
 }
 
 /// A deletion without a note of a key on a lease: it is judged, which may take a while.
-fn is_silent(
-    told: &Told,
-    epochs: &[Timeline],
-    epoch: usize,
-    step: Option<usize>,
-    seen: &Seen,
-) -> bool {
-    let on_lease = || {
-        let step = step.map(|step| &epochs[epoch].steps(&seen.name)[step].state);
-        matches!(step, Some(State::Gone { lease, .. }) if *lease != 0)
+fn is_silent(told: &Told, epochs: &[Timeline], seen: &Seen) -> bool {
+    let on_lease = |epoch: &Timeline| {
+        let steps = epoch.steps(&seen.name);
+        let step = epoch.end(&seen.name, seen.incarnation);
+        let state = step.map(|step| &steps[step].state);
+        epoch.ended(seen) && matches!(state, Some(State::Gone { lease, .. }) if *lease != 0)
     };
     match told {
         Told::Down { cause, .. } => matches!(&**cause, "lease-expired" | "unknown"),
         Told::Removed { reason, .. } => {
-            reason == "revoked" || reason == "deregistered" && on_lease()
+            reason == "revoked" || reason == "deregistered" && epochs.iter().any(on_lease)
         }
         _ => false,
     }

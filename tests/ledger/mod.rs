@@ -12,8 +12,8 @@ use crossbeam_channel::Receiver;
 use headcount::{Cluster, Event, Member};
 use serde_json::{Value, json};
 
-use crate::history::Told;
 use crate::history::pairing::Pairing;
+use crate::history::{At, Told, now};
 use crate::support::gateway::{Gateway, b64};
 
 /// Incarnation and revision, by `type/id`.
@@ -24,6 +24,8 @@ pub struct Ledger {
     book: Pairing,
     /// Who is there, by what was told.
     pub view: View,
+    /// All events, when they were read, if they are to be kept.
+    pub entries: Option<Vec<At<Told>>>,
 }
 
 /// What was counted on the way.
@@ -41,6 +43,10 @@ impl Ledger {
         let told = Told::from(event);
         if let Err(broken) = self.book.hear(&told) {
             panic!("{}: {told}: {}", broken.guarantee, broken.why);
+        }
+        if let Some(entries) = &mut self.entries {
+            let what = told.clone();
+            entries.push(At { at: now(), what });
         }
         let Some(seen) = told.change() else { return };
         let (name, now) = (seen.name.clone(), (seen.incarnation, seen.revision));

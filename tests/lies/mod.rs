@@ -3,7 +3,7 @@
 pub mod made;
 
 use self::made::{CUT, Dice, FAST, LATE, SLOW};
-use crate::history::{At, History, Log, Nanos, Seen, Told};
+use crate::history::{Act, At, History, Log, Nanos, Seen, Told};
 
 /// Makes it wrong, where there is an opportunity.
 type Lie = fn(&mut History, &mut Dice) -> Option<()>;
@@ -284,6 +284,54 @@ pub const TABLE: &[Mutation] = table![
         }
         Some(())
     };
+    G6 "whose departure waited over a wipe is told to have left" |h, d| {
+        let at = waited_over_a_wipe(h, d)?;
+        let told = &mut h.logs[FAST].entries[at].what;
+        let (member, reason) = (told.change()?.clone(), "announced".into());
+        *told = Told::Removed { member, reason };
+        Some(())
+    };
+    G6 "a departure that waited over a wipe is told of another revision" |h, d| {
+        let at = waited_over_a_wipe(h, d)?;
+        match &mut h.logs[FAST].entries[at].what {
+            Told::Removed { member, .. } | Told::Down { member, .. } => member.revision -= 1,
+            _ => return None,
+        }
+        Some(())
+    };
+    G6 "whom a wipe took is told to have died before it" |h, d| {
+        if h.truth.epochs.len() == 1 {
+            return None;
+        }
+        let log = &mut h.logs[FAST];
+        let restored = restored(log)?;
+        let (at, told) = pick(log, d, |t, n, _| {
+            let taken = t.departure().is_some_and(|(_, r)| matches!(r, "missing" | "replaced"));
+            taken && n == restored + 1
+        })?;
+        let (member, cause) = (told.change()?.clone(), "lease-expired".into());
+        log.entries[at].what = Told::Down { member, cause };
+        Some(())
+    };
+    // While such an update is still told the epoch is not over, so nobody went with it.
+    G6 "an update of before a wipe is told after it" |h, d| {
+        let end = waited_over_a_wipe(h, d)?;
+        let log = &mut h.logs[FAST];
+        let (name, restored) = (log.entries[end].what.change()?.name.clone(), restored(log)?);
+        let last = log.entries[..restored].iter().rposition(|e| about(&e.what, &name))?;
+        if !matches!(log.entries[last].what, Told::Updated { .. }) {
+            return None;
+        }
+        // Behind a newcomer, not behind another one that waited.
+        let newcomer = log.entries[restored..end].iter().rposition(|e| {
+            matches!(&e.what, Told::Added(seen) if seen.name != name)
+        })?;
+        let at = restored + newcomer;
+        let update = log.entries[last].what.clone();
+        repeat(log, at, update);
+        log.entries.remove(last);
+        Some(())
+    };
     G7 "somebody is told to be gone because etcd was lost" |h, d| {
         let log = &mut h.logs[CUT];
         let lost = log.entries.iter().position(|e| e.what == Told::StoreLost)?;
@@ -339,6 +387,52 @@ pub const TABLE: &[Mutation] = table![
 
 fn about(told: &Told, name: &str) -> bool {
     told.change().is_some_and(|seen| seen.name == name)
+}
+
+/// Where etcd was restored last.
+fn restored(log: &Log) -> Option<usize> {
+    let restored = |e: &At<Told>| e.what == Told::StoreRestored;
+    log.entries.iter().rposition(restored)
+}
+
+/// Departures of the first epoch that are told after something of the second one.
+pub fn told_after_a_wipe(h: &History, log: usize) -> Vec<usize> {
+    let log = &h.logs[log];
+    let [first, second] = &h.truth.epochs[..] else {
+        return Vec::new();
+    };
+    let key = |seen: &Seen| format!("pitaya/servers/{}", seen.name);
+    let of_the_second = |told: &Told| {
+        let Told::Added(seen) = told else {
+            return false;
+        };
+        let changes = &mut second.changes.iter();
+        changes.any(|c| c.key == key(seen) && c.revision == seen.revision)
+    };
+    let ended_in_the_first = |told: &Told| {
+        told.departure().is_some_and(|(seen, _)| {
+            first.changes.iter().any(|c| {
+                let life = seen.incarnation;
+                let ends =
+                    matches!(c.act, Act::Delete { create_revision, .. } if create_revision == life);
+                ends && c.key == key(seen) && c.revision == seen.revision
+            })
+        })
+    };
+    let Some(restored) = restored(log) else {
+        return Vec::new();
+    };
+    let entries = log.entries.iter().enumerate().skip(restored);
+    let mut after = entries.skip_while(|(_, e)| !of_the_second(&e.what));
+    let _ = after.next();
+    let late = after.filter(|(_, e)| ended_in_the_first(&e.what));
+    late.map(|(n, _)| n).collect()
+}
+
+fn waited_over_a_wipe(h: &History, dice: &mut Dice) -> Option<usize> {
+    let all = told_after_a_wipe(h, FAST);
+    all.get(dice.below(all.len().max(1) as u64) as usize)
+        .copied()
 }
 
 fn synced(log: &Log) -> usize {
