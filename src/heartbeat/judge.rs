@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::subject::{Health, Subject};
 use super::verdict::{Finding, is_silent};
-use super::window::Observation;
+use super::window::{Ended, Observation};
 use crate::etcd::TimeToLive;
 use crate::event::{Event, Evidence};
 use crate::member::Member;
@@ -165,9 +165,18 @@ impl Judge {
             return Finding::Unwatched;
         }
         let subject = self.subjects.get(&member.lease());
+        let shaken = self.health.shaken;
         match subject.and_then(|s| s.window.as_ref().map(|window| (window, s.gone))) {
             // The lease may have been found gone before the news came to us.
-            Some((window, gone)) => Finding::Seen(window.ended(gone.map_or(now, |g| g.min(now)))),
+            Some((window, gone)) => {
+                let ended = window.ended(gone.map_or(now, |g| g.min(now)));
+                let stale = shaken.is_some_and(|at| window.last.sent < at);
+                Finding::Seen(match ended {
+                    // G6: it may have been given its whole time since, by an election.
+                    Ended::RanOut if stale => Ended::Unclear,
+                    ended => ended,
+                })
+            }
             None => Finding::Unseen,
         }
     }
@@ -241,11 +250,15 @@ impl Judge {
         fraction: f64,
     ) -> Vec<Doubt> {
         match shown {
-            Shown::Nothing => self.trouble(),
+            Shown::Nothing => {
+                self.health.shaken = Some(answered);
+                self.trouble();
+            }
             Shown::Lease(found) if self.is_elected(&found) => {
                 // An election renews every lease.
                 if self.cluster == Some(found.cluster) {
                     self.health.elected = Some(answered);
+                    self.health.shaken = Some(sent);
                 }
                 (self.cluster, self.term) = (Some(found.cluster), found.term);
                 self.health.sound_since = Some(sent);
