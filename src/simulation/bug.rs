@@ -44,7 +44,7 @@ impl Bug {
     pub const ALL: [(Bug, &'static [&'static str]); 17] = [
         (Bug::ResumeAtHeader, &["G1"]),
         (Bug::SkipRelist, &["G1"]),
-        (Bug::ListingWithoutDepartures, &["G1"]),
+        (Bug::ListingWithoutDepartures, &["G1", "G2"]),
         (Bug::BlindReconcile, &["G1"]),
         (Bug::BackwardsResponse, &["G1", "G2"]),
         (Bug::NotesUnread, &["G6"]),

@@ -168,7 +168,7 @@ impl Client {
 
     /// What etcd and the network do while we may stand still.
     pub fn serve(&mut self, now: Ms, world: &mut World) {
-        self.watching.serve(now, world, self.bug);
+        self.watching.serve(now, world);
         self.checking.serve(now, world);
     }
 

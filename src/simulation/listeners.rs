@@ -20,8 +20,7 @@ struct Listener {
     every: u64,
     /// It does nothing until then.
     stalled: Ms,
-    /// The epochs of the store that it may have heard of; until it has drained, what it hears may
-    /// be of an older one.
+    /// The epochs of the store when it came: once there is another, revisions don't compare.
     epochs: usize,
 }
 
@@ -81,7 +80,10 @@ impl Listeners {
             capacity,
             every: dice.of(&[1, 1, 5, 40]),
             stalled: 0,
-            epochs: client.epochs,
+            epochs: match client.prompt.mixed {
+                true => usize::MAX,
+                false => client.epochs,
+            },
         });
     }
 
@@ -146,10 +148,6 @@ impl Listener {
             return Ok(());
         }
         let prompt = &client.prompt;
-        if self.epochs != client.epochs && !prompt.mixed {
-            self.epochs = client.epochs;
-            self.book.anew(false);
-        }
         if let Some(how) = self.book.differs(prompt.view.values()) {
             return wrong(format!("it has drained: {how}"));
         }

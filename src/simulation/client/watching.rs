@@ -139,7 +139,7 @@ impl Watching {
         }
     }
 
-    pub fn serve(&mut self, now: Ms, world: &mut World, bug: Option<Bug>) {
+    pub fn serve(&mut self, now: Ms, world: &mut World) {
         match &mut self.doing {
             Doing::Reading(reading) if reading.answer.is_none() && now >= reading.trip.seen => {
                 reading.answer = Some(match reading.trip.by {
@@ -178,7 +178,7 @@ impl Watching {
                 };
                 self.doing = Doing::Following(Box::new(stream));
             }
-            Doing::Following(stream) => stream.serve(now, world, bug),
+            Doing::Following(stream) => stream.serve(now, world),
             _ => {}
         }
     }
@@ -186,7 +186,7 @@ impl Watching {
 
 impl Stream {
     /// etcd's part.
-    fn serve(&mut self, now: Ms, world: &mut World, bug: Option<Bug>) {
+    fn serve(&mut self, now: Ms, world: &mut World) {
         if self.ended || self.cuts != world.network.cuts {
             return;
         }
@@ -211,11 +211,6 @@ impl Stream {
                 events.remove(world.dice.below(events.len()));
             }
             self.cursor = last + 1;
-            if bug == Some(Bug::NotesUnread) {
-                events.retain(
-                    |e| !matches!(e, KvEvent::Put(kv) if kv.key.starts_with(b"p/servers-gone/")),
-                );
-            }
             if !events.is_empty() {
                 let (header, lossy) = (epoch.revision(), std::mem::take(&mut self.lost));
                 self.send(
@@ -570,6 +565,10 @@ impl Client {
             )
         });
         self.oracle.events(&events, world.store, now);
+        if self.bug == Some(Bug::NotesUnread) {
+            let is_note = |e: &KvEvent| matches!(e, KvEvent::Put(kv) if kv.key.starts_with(b"p/servers-gone/"));
+            events.retain(|e| !is_note(e));
+        }
         if self.bug == Some(Bug::BackwardsResponse) {
             events.reverse();
         }
