@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use common::output;
 use crossbeam_channel::{bounded, select};
-use headcount::{Cluster, Event, OnConflict, Options};
+use headcount::{Check, Cluster, Event, OnConflict, Options};
 use lexopt::prelude::*;
 
 const USAGE: &str = "\
@@ -28,6 +28,8 @@ member: registers and stays. `set K=V` on standard input updates its metadata.
   --ttl S               how long etcd keeps it without a sign of life (10)
   --on-conflict takeover|wait|fail
                         what to do when another one has its name (takeover)
+  --check all|silent|nobody
+                        whose heartbeats to check (all)
   --json                its own registration, one JSON object a line
 ";
 
@@ -40,6 +42,7 @@ fn main() {
     let mut frontend = false;
     let mut ttl = Duration::from_secs(10);
     let mut policy = OnConflict::TakeOver;
+    let mut check = Check::All;
     let mut json = false;
     let builder = common::options(USAGE, |name, parser| {
         match name {
@@ -49,6 +52,7 @@ fn main() {
             "frontend" => frontend = true,
             "ttl" => ttl = Duration::from_secs(parser.value()?.parse()?),
             "on-conflict" => policy = parser.value()?.parse_with(on_conflict)?,
+            "check" => check = parser.value()?.parse_with(whom)?,
             "json" => json = true,
             _ => return Ok(false),
         }
@@ -64,7 +68,8 @@ fn main() {
         .member(server_type, id)
         .frontend(frontend)
         .ttl(ttl)
-        .on_conflict(policy);
+        .on_conflict(policy)
+        .check(check);
     for (key, value) in &metadata {
         builder = builder.metadata(key, value);
     }
@@ -109,6 +114,15 @@ fn on_conflict(text: &str) -> Result<OnConflict, String> {
         "wait" => Ok(OnConflict::Wait),
         "fail" => Ok(OnConflict::Fail),
         _ => Err("it is takeover, wait or fail".into()),
+    }
+}
+
+fn whom(text: &str) -> Result<Check, String> {
+    match text {
+        "all" => Ok(Check::All),
+        "silent" => Ok(Check::Silent),
+        "nobody" => Ok(Check::Nobody),
+        _ => Err("it is all, silent or nobody".into()),
     }
 }
 

@@ -88,9 +88,8 @@ use self::request::DeleteRange;
 use self::server::{Command, Server, WAKER};
 
 /// For the fuzz target: what a client is sent that sends these pieces.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub fn serve<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+#[cfg(any(test, fuzzing))]
+pub(crate) fn serve<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     session::alone::serve(pieces)
 }
 

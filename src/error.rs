@@ -87,7 +87,7 @@ pub enum Error {
     Etcd {
         /// The gRPC status code.
         code: u32,
-        /// etcd's words.
+        /// etcd's words, up to 300 characters of them.
         message: String,
     },
     /// The answer is not what etcd's gateway says: cut short, not JSON, or a field is missing.

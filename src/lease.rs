@@ -177,7 +177,7 @@ impl Keeper {
             false => self.backoff.next(),
         };
         match lease {
-            Some(lease) => wait.min(lease.renewal()),
+            Some(lease) => wait.min(about(lease.renewal())),
             None => wait,
         }
     }

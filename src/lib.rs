@@ -179,6 +179,11 @@ pub mod embedded;
 mod error;
 mod etcd;
 mod event;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing)))]
+mod fuzzing;
 mod heartbeat;
 mod hub;
 mod jitter;

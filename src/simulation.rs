@@ -4,10 +4,20 @@
 //! comes again, to the letter:
 //!
 //! ```text
-//! HEADCOUNT_SEED=<seed> cargo test --lib simulation::fresh_seeds -- --nocapture
+//! HEADCOUNT_SEED=<seed> cargo test --lib simulation::tests::fresh_seeds -- --nocapture
 //! ```
 //!
-//! `HEADCOUNT_SEEDS` runs more of them, `HEADCOUNT_TICKS` makes each longer.
+//! `HEADCOUNT_SEEDS` runs more of them, `HEADCOUNT_TICKS` makes each longer. A seed speaks for the
+//! code that it ran with: a change in what chance is asked for makes another history of it. So
+//! what a seed has found is held by a test of the part that was wrong.
+//!
+//! What is not asked, since nobody could know it:
+//!
+//! * **G2** Where etcd is restored, each member's revisions may fall back once, when the client is
+//!   given a listing of the new history; a listener that is behind may hear it later.
+//! * **G6** A stream that has lost the event by which a key moved to another lease tells of the old
+//!   one: how such a key ended is not judged, until the next listing. And who misses a renewal, and
+//!   goes when its lease would have run out for that, may be told to have run out.
 
 mod book;
 mod bug;
@@ -101,7 +111,7 @@ impl fmt::Display for Failure {
         }
         write!(
             f,
-            "again: HEADCOUNT_SEED={seed} HEADCOUNT_TICKS={ticks} cargo test --lib simulation::fresh_seeds -- --nocapture"
+            "again: HEADCOUNT_SEED={seed} HEADCOUNT_TICKS={ticks} cargo test --lib simulation::tests::fresh_seeds -- --nocapture"
         )
     }
 }

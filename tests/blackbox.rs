@@ -1,5 +1,6 @@
 //! The example programs, from outside: what `watch` tells of what `member` does.
 
+mod history;
 mod ledger;
 mod programs;
 mod support;
@@ -13,7 +14,7 @@ use ledger::{Random, add, commit, delete, put};
 use programs::{SOON, end, expect, folded, member, next_about, truth, view, watch};
 use support::etcd::Etcd;
 use support::process::Example;
-use support::wait::throughout;
+use support::wait::{throughout, until};
 
 #[test]
 fn g1_g6_a_member_joins_changes_and_leaves_which_is_told_within_100_ms() {
@@ -43,7 +44,9 @@ fn g1_g6_a_member_joins_changes_and_leaves_which_is_told_within_100_ms() {
         json!({ "a": "1", "b": "2=3", "c": "" }),
         "{line}"
     );
-    assert!(one.errors().contains("what?"), "{}", one.errors());
+    until(SOON, "the word it does not know is named", || {
+        one.errors().contains("what?")
+    });
     throughout(
         Duration::from_millis(300),
         "the end of its input is not its own",

@@ -1,5 +1,6 @@
 //! The example programs, from outside: their options, how they end, and what people read.
 
+mod history;
 mod ledger;
 mod programs;
 mod support;

@@ -2,6 +2,7 @@
 //! never wrongly.
 
 mod herd;
+mod history;
 mod ledger;
 mod support;
 mod told;

@@ -1,5 +1,6 @@
 //! The demo, from outside: what it tells, how it ends, and that it leaves no process behind.
 
+mod history;
 mod ledger;
 mod programs;
 mod support;

@@ -1,6 +1,7 @@
 //! Answers that are errors, or not etcd's, or nothing that can be understood.
 
 mod follow;
+mod history;
 mod support;
 
 use follow::script::*;

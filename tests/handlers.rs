@@ -1,6 +1,7 @@
 //! Handlers on threads of their own: whatever they do, they do it to nobody else. "Pitaya row" and
 //! "row" name the field report that a test answers.
 
+mod history;
 mod ledger;
 mod support;
 mod told;

@@ -1,6 +1,7 @@
 //! The heartbeat checker on real etcd: suspicion, what is known of each kind of end, mass loss.
 
 mod herd;
+mod history;
 mod ledger;
 mod programs;
 mod support;
@@ -105,6 +106,7 @@ fn g6_what_is_known_of_each_end() {
     let nobody = observer(etcd.endpoint()).check(Check::Nobody);
     let nobody = nobody.start().expect("an observer");
     let mut unchecked = Told::by(&nobody);
+    // So that what follows is not right after a start.
     std::thread::sleep(ms(400));
     let lives: Vec<i64> = (0..4).map(|n| life(&format!("hc/{n}"))).collect();
 
@@ -297,6 +299,7 @@ fn g3_who_comes_back_from_a_cut_was_never_away() {
         .map(|member| member.start().expect("a member"))
         .collect();
     let (cluster, mut told) = checked(observer(etcd.endpoint()), OWNERS);
+    // The cut comes at some moment of their renewal cycles, not right after the start.
     std::thread::sleep(ms(2000));
     proxy.black_hole();
     told.next(SOON, "MassLoss");
@@ -438,15 +441,16 @@ fn g6_nobody_is_suspected_when_etcd_hangs() {
     let endpoint = etcd.endpoint();
     let (cluster, told) = {
         let owners = ["hc/1", "hc/2", "hc/3"].map(|name| {
-            let member = member(endpoint.clone(), name, 6).check(Check::Nobody);
+            let member = member(endpoint.clone(), name, 12).check(Check::Nobody);
             member.start().expect("a member")
         });
         let (cluster, told) = checked(observer(endpoint.clone()), 3);
+        // Over the first renewal, until more than half of their time has passed.
         std::thread::sleep(ms(3000));
         etcd.pause();
         std::thread::sleep(ms(3500));
         etcd.resume();
-        throughout(ms(4000), "they are all there", || {
+        throughout(ms(7000), "they are all there", || {
             cluster.members().len() == 3
         });
         drop(owners);

@@ -1,6 +1,7 @@
 //! Whatever stands under the prefix without being a member: skipped, counted, told once.
 
 mod follow;
+mod history;
 mod support;
 
 use follow::{Follower, SOON, delete, key, patient, put, relist, value};

@@ -1,6 +1,7 @@
 //! Channels of events: what a subscriber is told, when, and what its options do. "Pitaya row" and
 //! "row" name the field report that a test answers.
 
+mod history;
 mod ledger;
 mod support;
 mod told;

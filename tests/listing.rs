@@ -1,6 +1,7 @@
 //! What is listed, and what is not: pages, neighbours, hostile data, filters, limits.
 
 mod follow;
+mod history;
 mod support;
 
 use std::sync::Arc;

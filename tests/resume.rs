@@ -1,6 +1,7 @@
 //! Nothing is lost, doubled or made up when the connection, or the store's history, goes away.
 
 mod follow;
+mod history;
 mod support;
 
 use std::fs;
@@ -199,6 +200,34 @@ fn g1_a_compaction_under_a_live_watch() {
         follower.cluster.stats().relists.compacted == 1
     });
     assert_eq!(follower.news(&gateway), [""; 0]);
+    follower.settle(&gateway);
+}
+
+/// Failure-modes row 4: what has not been read yet is compacted away; the stream, which stays open,
+/// ends with that after what etcd had already sent.
+#[test]
+fn g1_a_compaction_under_a_slow_reader() {
+    let etcd = Etcd::start();
+    let gateway = etcd.gateway();
+    put(&gateway, "a/1", 1);
+    let proxy = Proxy::start(&etcd.endpoint());
+    // Silence is what it gets here; that is another test's matter.
+    let builder = patient([proxy.endpoint()]).stall_bound(ms(120_000));
+    let mut follower = Follower::start(builder);
+    follower.settle(&gateway);
+    proxy.stall();
+    // More than all buffers between etcd and its reader hold.
+    let big = "x".repeat(60_000);
+    for n in 0..500 {
+        put(&gateway, &format!("a/{}", n % 10), format!("{n}{big}"));
+    }
+    gateway.compact(gateway.revision());
+    proxy.pass();
+    until(SOON, "it is listed anew", || {
+        follower.cluster.stats().relists.compacted == 1
+    });
+    // By the stream that was open all the time.
+    assert_eq!(follower.cluster.stats().reconnects, 0);
     follower.settle(&gateway);
 }
 

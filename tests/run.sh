@@ -10,7 +10,7 @@ bash tests/etcd.sh
 etcd=$(cd "${CARGO_TARGET_DIR:-target}/etcd" && pwd)
 
 # Not about a store, or about both: once, or with each etcd, is enough.
-elsewhere=(conformance demo embedded embedded_load support_selftest)
+elsewhere=(conformance demo embedded embedded_load resources support_selftest table)
 # What the embedded registry can't do.
 needs_etcd=(
     auth tls                                     # it has neither
@@ -24,6 +24,7 @@ needs_etcd=(
     g8_keeps_its_incarnation_over_an_etcd_restart
     g1_g6_a_restored_etcd_whose_revision_went_back
     g8_a_full_etcd_costs_no_registration         # its quota can't be set
+    g1_g8_two_hundred_clients_come_back_spread_and_whole # nothing on disk, and no metrics
 )
 
 echo "== unit tests, without TLS"

@@ -1,6 +1,7 @@
 //! A listener that never reads, beside one that does: the second one's latency is unchanged, memory
 //! stays flat, and the first one, once it reads, ends at the true view (row 15; clientv3 #7446).
 
+mod history;
 mod ledger;
 mod support;
 mod told;

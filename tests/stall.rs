@@ -2,6 +2,7 @@
 //! nobody is removed, and afterwards only true changes are told.
 
 mod follow;
+mod history;
 mod support;
 
 use std::net::TcpListener;

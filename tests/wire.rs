@@ -1,6 +1,7 @@
 //! What comes down the wire, in every way in which it may come, and in some in which it may not.
 
 mod follow;
+mod history;
 mod support;
 
 use std::sync::Arc;

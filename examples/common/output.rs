@@ -19,6 +19,10 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     previous: Option<Pairs<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    previous_incarnation: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_revision: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a str>,
@@ -49,6 +53,20 @@ struct About<'a> {
     metadata: Pairs<'a>,
 }
 
+impl<'a> About<'a> {
+    fn new(member: &'a Member, revision: i64) -> About<'a> {
+        About {
+            r#type: member.server_type(),
+            id: member.id(),
+            incarnation: member.incarnation(),
+            revision,
+            frontend: member.is_frontend(),
+            hostname: member.hostname(),
+            metadata: member.metadata().iter().collect(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Own {
     incarnation: i64,
@@ -69,21 +87,17 @@ fn as_json(event: &Event, at: SystemTime) {
     let mut line = Line {
         ts_us: micros(at),
         event: event.name(),
-        member: event.member().map(|member| About {
-            r#type: member.server_type(),
-            id: member.id(),
-            incarnation: member.incarnation(),
-            // A departure has a revision of its own, later than the member's last value.
-            revision: event.revision().unwrap_or(0),
-            frontend: member.is_frontend(),
-            hostname: member.hostname(),
-            metadata: member.metadata().iter().collect(),
-        }),
+        // A departure has a revision of its own, later than the member's last value.
+        member: event
+            .member()
+            .map(|member| About::new(member, event.revision().unwrap_or(0))),
         ..Line::default()
     };
     match event {
         Event::UpdateMember { previous, .. } => {
             line.previous = Some(previous.metadata().iter().collect());
+            line.previous_incarnation = Some(previous.incarnation());
+            line.previous_revision = Some(previous.revision());
         }
         Event::RemoveMember { reason, .. } => line.reason = Some(reason.as_str()),
         Event::ServerDown { cause, .. } => {
@@ -189,14 +203,7 @@ pub fn view(cluster: &Cluster, queues: Vec<ListenerStats>, json: bool) {
     if json {
         let members: Vec<_> = members
             .iter()
-            .map(|member| {
-                json!({
-                    "type": member.server_type(),
-                    "id": member.id(),
-                    "incarnation": member.incarnation(),
-                    "metadata": member.metadata().iter().collect::<BTreeMap<_, _>>(),
-                })
-            })
+            .map(|member| About::new(member, member.revision()))
             .collect();
         let view = json!({
             "ts_us": micros(SystemTime::now()),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::de::Error as _;
 
 use super::failure::Failure;
 use crate::error::Error;
@@ -106,6 +108,20 @@ impl Auth {
     }
 }
 
+/// The token that a login's reply gives: fit for a header, or it is none.
+pub(crate) fn read_token(bytes: &[u8]) -> Result<Arc<str>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Reply {
+        token: String,
+    }
+    let Reply { token } = serde_json::from_slice(bytes)?;
+    match !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(token.into()),
+        // Not to be told: it may be most of a good one.
+        false => Err(serde_json::Error::custom("a token that no header can hold")),
+    }
+}
+
 fn busy() -> Failure {
     let reason = "another thread's login took longer than this request may".into();
     Failure::Elsewhere(Error::Protocol { reason })
@@ -159,6 +175,25 @@ mod tests {
         );
         auth.refused(None);
         assert!(auth.token(NOW, |_| Ok("t".into())).unwrap().is_some());
+    }
+
+    #[test]
+    fn g13_a_token_is_fit_for_a_header() {
+        let read = |json: &str| read_token(json.as_bytes()).map_err(|e| e.to_string());
+        assert_eq!(read(r#"{"token":"a.7"}"#).as_deref(), Ok("a.7"));
+        for bad in [
+            r#"{"token":"a\r\nb"}"#,
+            r#"{"token":""}"#,
+            r#"{"token":"a b"}"#,
+            "{}",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert!(
+            !read(r#"{"token":"hunter2\n"}"#)
+                .unwrap_err()
+                .contains("hunter2")
+        );
     }
 
     #[test]

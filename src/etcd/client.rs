@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use ureq::http::{Response, Uri};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 
-use super::auth::{Auth, Credentials};
+use super::auth::{Auth, Credentials, read_token};
 use super::endpoint::Endpoint;
-use super::failure::{Failure, refusal, transport};
+use super::failure::{Failure, line, refusal, transport};
 use super::probe;
 use super::tls::TlsMaterial;
 use crate::error::Error;
@@ -377,7 +377,8 @@ impl Client {
             }
         })?;
         read(&bytes).map_err(|e| {
-            let reason = format!("reply of {} to {}: {e}", answer.endpoint, name(path));
+            let what = line(&e.to_string());
+            let reason = format!("reply of {} to {}: {what}", answer.endpoint, name(path));
             Failure::Elsewhere(Error::Protocol { reason })
         })
     }
@@ -387,10 +388,6 @@ impl Client {
         struct Login<'a> {
             name: &'a str,
             password: &'a str,
-        }
-        #[derive(Deserialize)]
-        struct Token {
-            token: String,
         }
         let login = Login {
             name: &credentials.user,
@@ -405,9 +402,9 @@ impl Client {
             ..limits
         };
         let answer = self.post(PATH, &body, None, limits)?;
-        let token: Token = self.reply(PATH, answer, |bytes| serde_json::from_slice(bytes))?;
+        let token = self.reply(PATH, answer, read_token)?;
         log::debug!("logged in to etcd as {:?}", credentials.user);
-        Ok(token.token.into())
+        Ok(token)
     }
 }
 

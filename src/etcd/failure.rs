@@ -85,7 +85,7 @@ impl WireError<'_> {
 pub(super) fn classify(code: u32, message: &str, request: &'static str) -> Failure {
     let error = || Error::Etcd {
         code,
-        message: message.to_owned(),
+        message: line(message),
     };
     let says = |words: &str| message.contains(words);
     match code {
@@ -106,8 +106,17 @@ pub(super) fn classify(code: u32, message: &str, request: &'static str) -> Failu
     }
 }
 
+/// What somebody else says, made fit for one line of a log.
+pub(super) fn line(text: &str) -> String {
+    let plain = text.trim().chars().map(|c| match c.is_control() {
+        true => ' ',
+        false => c,
+    });
+    plain.take(300).collect()
+}
+
 /// A reply with an error status.
-pub(super) fn refusal(
+pub(crate) fn refusal(
     endpoint: &Arc<str>,
     status: u16,
     body: &[u8],
@@ -131,10 +140,7 @@ pub(super) fn refusal(
     if status == 404 {
         return Failure::Elsewhere(Error::NotAGateway { endpoint });
     }
-    let reason = format!(
-        "HTTP status {status} from {endpoint}: {}",
-        text.trim().escape_debug()
-    );
+    let reason = format!("HTTP status {status} from {endpoint}: {}", line(&text));
     Failure::Elsewhere(Error::Protocol { reason })
 }
 
@@ -243,5 +249,16 @@ mod tests {
             .contains("without CN")
         );
         assert!(text(502, "<html>\u{1b}[2J").contains("HTTP status 502"));
+    }
+
+    #[test]
+    fn g13_what_etcd_says_fits_one_line() {
+        let message = format!("a\\n\\u001b{}", "x".repeat(10_000));
+        let error = of(&format!(r#"{{"code":14,"message":"{message}"}}"#)).into_error();
+        let told = error.to_string();
+        assert!(
+            told.starts_with("etcd: a  xxx") && told.len() < 400,
+            "{told}"
+        );
     }
 }

@@ -51,6 +51,10 @@ impl Frames {
             self.skip_space();
         }
         match self.scan()? {
+            // However it was cut.
+            Some(end) if end - self.start > self.limit => {
+                Err(Error::TooLarge { limit: self.limit })
+            }
             Some(end) => {
                 let start = std::mem::replace(&mut self.start, end);
                 Ok(Some(&self.buffer[start..end]))
@@ -68,6 +72,12 @@ impl Frames {
             && self.buffer[self.start..]
                 .iter()
                 .all(u8::is_ascii_whitespace)
+    }
+
+    /// How many bytes it holds on to.
+    #[cfg(any(test, fuzzing))]
+    pub fn held(&self) -> usize {
+        self.buffer.len() - self.start
     }
 
     fn skip_space(&mut self) {
@@ -180,10 +190,13 @@ mod tests {
         ));
         assert!(matches!(cut(&[b"}"], 100), Err(Error::Protocol { .. })));
         let giant = [b"{\"a\":\"".to_vec(), vec![b'x'; 200]].concat();
-        assert!(matches!(
-            cut(&[&giant], 100),
-            Err(Error::TooLarge { limit: 100 })
-        ));
+        let whole = [&giant[..], b"\"}"].concat();
+        for giant in [giant, whole] {
+            assert!(matches!(
+                cut(&[&giant], 100),
+                Err(Error::TooLarge { limit: 100 })
+            ));
+        }
     }
 
     proptest! {

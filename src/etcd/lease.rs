@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
@@ -68,28 +69,6 @@ pub(crate) struct TimeToLive {
     pub cluster: u64,
 }
 
-impl Left {
-    fn read(self) -> Result<Option<TimeToLive>, Failure> {
-        match self.granted {
-            // One that etcd knows has a whole time to live, whatever is left of it.
-            1.. => Ok(Some(TimeToLive {
-                remaining: match self.ttl {
-                    ..=0 => Duration::ZERO,
-                    ttl => seconds(ttl),
-                },
-                granted: seconds(self.granted),
-                term: self.header.raft_term,
-                cluster: self.header.cluster_id,
-            })),
-            _ if self.ttl < 0 => Ok(None),
-            _ => {
-                let reason = "a lease's time to live came without any number".into();
-                Err(Failure::Elsewhere(crate::Error::Protocol { reason }))
-            }
-        }
-    }
-}
-
 /// A TTL; a nonsensical one counts as a year, so that clocks can add it.
 fn seconds(ttl: i64) -> Duration {
     Duration::from_secs(ttl.unsigned_abs().min(365 * 24 * 3600))
@@ -102,40 +81,21 @@ impl Client {
             ttl: ttl.as_secs(),
             id: 0,
         };
-        let reply: Reply = self.call("/v3/lease/grant", &request, budget, |bytes| {
-            serde_json::from_slice(bytes)
-        })?;
-        if reply.id == 0 || reply.ttl <= 0 {
-            let reason = "a lease without id or TTL was granted".into();
-            return Err(Failure::Elsewhere(crate::Error::Protocol { reason }));
-        }
-        Ok((reply.id, seconds(reply.ttl)))
+        self.call("/v3/lease/grant", &request, budget, granted)
     }
 
     /// What is left of a lease; `None`: etcd does not know it.
     pub fn time_to_live(&self, id: i64, budget: Duration) -> Result<Option<TimeToLive>, Failure> {
-        let left: Result<Left, Failure> =
-            self.call("/v3/lease/timetolive", &Look { id }, budget, |bytes| {
-                serde_json::from_slice(bytes)
-            });
-        match left {
-            Ok(left) => left.read(),
+        match self.call("/v3/lease/timetolive", &Look { id }, budget, left) {
             Err(Failure::LeaseGone) => Ok(None),
-            Err(failure) => Err(failure),
+            answer => answer,
         }
     }
 
     /// Renews a lease. [`Failure::LeaseGone`]: etcd does not know it (it says so by leaving the
     /// TTL out).
     pub fn keepalive(&self, id: i64, budget: Duration) -> Result<Duration, Failure> {
-        let reply = self.call("/v3/lease/keepalive", &KeepAlive { id }, budget, |bytes| {
-            let reply: Streamed = serde_json::from_slice(bytes)?;
-            Ok(match reply.error {
-                Some(error) => Err(error.failure("keepalive")),
-                None if reply.result.ttl <= 0 => Err(Failure::LeaseGone),
-                None => Ok(seconds(reply.result.ttl)),
-            })
-        })?;
+        let reply = self.call("/v3/lease/keepalive", &KeepAlive { id }, budget, renewed)?;
         // A stream's refusal can come with status 200.
         reply.map_err(|failure| match failure {
             Failure::Unauthenticated => self.token_refused(),
@@ -149,14 +109,66 @@ impl Client {
     }
 }
 
+pub(crate) fn granted(bytes: &[u8]) -> Result<(i64, Duration), serde_json::Error> {
+    let reply: Reply = serde_json::from_slice(bytes)?;
+    match reply.id == 0 || reply.ttl <= 0 {
+        true => Err(serde_json::Error::custom("a lease without id or TTL")),
+        false => Ok((reply.id, seconds(reply.ttl))),
+    }
+}
+
+pub(crate) fn left(bytes: &[u8]) -> Result<Option<TimeToLive>, serde_json::Error> {
+    let left: Left = serde_json::from_slice(bytes)?;
+    match left.granted {
+        // One that etcd knows has a whole time to live, whatever is left of it.
+        1.. => Ok(Some(TimeToLive {
+            remaining: match left.ttl {
+                ..=0 => Duration::ZERO,
+                ttl => seconds(ttl),
+            },
+            granted: seconds(left.granted),
+            term: left.header.raft_term,
+            cluster: left.header.cluster_id,
+        })),
+        _ if left.ttl < 0 => Ok(None),
+        _ => Err(serde_json::Error::custom("a lease without any number")),
+    }
+}
+
+/// What a keepalive's reply says: the TTL anew, or why not.
+pub(crate) fn renewed(bytes: &[u8]) -> Result<Result<Duration, Failure>, serde_json::Error> {
+    let reply: Streamed = serde_json::from_slice(bytes)?;
+    Ok(match reply.error {
+        Some(error) => Err(error.failure("keepalive")),
+        // G8: what names no lease says nothing of ours.
+        None if reply.result.id == 0 => {
+            return Err(serde_json::Error::custom("a keepalive of no lease"));
+        }
+        None if reply.result.ttl <= 0 => Err(Failure::LeaseGone),
+        None => Ok(seconds(reply.result.ttl)),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Option<(u64, u64)>, ()> {
-        let left: Left = serde_json::from_str(json).map_err(drop)?;
-        let found = left.read().map_err(drop)?;
+        let found = left(json.as_bytes()).map_err(drop)?;
         Ok(found.map(|f| (f.remaining.as_secs(), f.granted.as_secs())))
+    }
+
+    #[test]
+    fn g8_only_an_answer_about_a_lease_ends_it() {
+        let lost = |json: &str| match renewed(json.as_bytes()) {
+            Ok(Err(Failure::LeaseGone)) => true,
+            Err(_) => false,
+            other => panic!("{json}: {other:?}"),
+        };
+        assert!(lost(r#"{"result":{"header":{"revision":"5"},"ID":"7"}}"#));
+        for odd in ["{}", r#"{"result":{}}"#, r#"{"result":{"header":{}}}"#] {
+            assert!(!lost(odd), "{odd}");
+        }
     }
 
     #[test]

@@ -56,15 +56,17 @@ impl Client {
             revision,
             keys_only,
         };
-        self.call("/v3/kv/range", &request, budget, |bytes| {
-            let reply: Reply = serde_json::from_slice(bytes)?;
-            let kvs: Result<Vec<Kv>, _> = reply.kvs.iter().map(WireKv::decode).collect();
-            Ok(Page {
-                kvs: kvs.map_err(serde::de::Error::custom)?,
-                more: reply.more,
-                revision: reply.header.revision,
-                cluster: reply.header.cluster_id,
-            })
-        })
+        self.call("/v3/kv/range", &request, budget, read)
     }
+}
+
+pub(crate) fn read(bytes: &[u8]) -> Result<Page, serde_json::Error> {
+    let reply: Reply = serde_json::from_slice(bytes)?;
+    let kvs: Result<Vec<Kv>, _> = reply.kvs.iter().map(WireKv::decode).collect();
+    Ok(Page {
+        kvs: kvs.map_err(serde::de::Error::custom)?,
+        more: reply.more,
+        revision: reply.header.revision,
+        cluster: reply.header.cluster_id,
+    })
 }

@@ -119,20 +119,22 @@ impl Client {
             success,
             failure,
         };
-        self.call("/v3/kv/txn", &request, budget, |bytes| {
-            let reply: Reply = serde_json::from_slice(bytes)?;
-            let found = reply
-                .responses
-                .iter()
-                .filter_map(|r| r.response_range.as_ref());
-            let found: Result<Vec<Option<Kv>>, _> = found
-                .map(|f| f.kvs.first().map(WireKv::decode).transpose())
-                .collect();
-            Ok(TxnReply {
-                succeeded: reply.succeeded,
-                revision: reply.header.revision,
-                found: found.map_err(serde::de::Error::custom)?,
-            })
-        })
+        self.call("/v3/kv/txn", &request, budget, read)
     }
+}
+
+pub(crate) fn read(bytes: &[u8]) -> Result<TxnReply, serde_json::Error> {
+    let reply: Reply = serde_json::from_slice(bytes)?;
+    let found = reply
+        .responses
+        .iter()
+        .filter_map(|r| r.response_range.as_ref());
+    let found: Result<Vec<Option<Kv>>, _> = found
+        .map(|f| f.kvs.first().map(WireKv::decode).transpose())
+        .collect();
+    Ok(TxnReply {
+        succeeded: reply.succeeded,
+        revision: reply.header.revision,
+        found: found.map_err(serde::de::Error::custom)?,
+    })
 }

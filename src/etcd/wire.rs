@@ -65,18 +65,18 @@ pub(super) struct Header {
     pub raft_term: u64,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
 pub(super) struct WireKv<'a> {
+    /// Never empty, so never left out.
     #[serde(borrow)]
     pub key: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(default, borrow)]
     pub value: Cow<'a, str>,
-    #[serde(deserialize_with = "number")]
+    #[serde(default, deserialize_with = "number")]
     pub create_revision: i64,
-    #[serde(deserialize_with = "number")]
+    #[serde(default, deserialize_with = "number")]
     pub mod_revision: i64,
-    #[serde(deserialize_with = "number")]
+    #[serde(default, deserialize_with = "number")]
     pub lease: i64,
 }
 

@@ -165,19 +165,32 @@ impl Judge {
             return Finding::Unwatched;
         }
         let subject = self.subjects.get(&member.lease());
-        let shaken = self.health.shaken;
         match subject.and_then(|s| s.window.as_ref().map(|window| (window, s.gone))) {
             // The lease may have been found gone before the news came to us.
             Some((window, gone)) => {
-                let ended = window.ended(gone.map_or(now, |g| g.min(now)));
-                let stale = shaken.is_some_and(|at| window.last.sent < at);
-                Finding::Seen(match ended {
-                    // G6: it may have been given its whole time since, by an election.
-                    Ended::RanOut if stale => Ended::Unclear,
-                    ended => ended,
+                let at = gone.map_or(now, |gone| gone.min(now));
+                let ended = window.ended(at);
+                Finding::Seen(match self.holds(ended, at, &window.last) {
+                    true => ended,
+                    false => Ended::Unclear,
                 })
             }
             None => Finding::Unseen,
+        }
+    }
+
+    /// G6: an election gives every lease its whole time, whatever was seen of it before. So who ran
+    /// out was seen to have little left since the last election, or silence of etcd, that may hide
+    /// one. And who went early has not left, for one time to live: a leader that does not know yet
+    /// that it was voted out may end leases that were just renewed (etcd before 3.4.31 and 3.5.13).
+    fn holds(&self, ended: Ended, at: Instant, last: &Observation) -> bool {
+        let Health {
+            elected, shaken, ..
+        } = self.health;
+        match ended {
+            Ended::Early => elected.is_none_or(|elected| at >= elected + last.granted),
+            Ended::RanOut => shaken.is_none_or(|shaken| last.sent >= shaken),
+            Ended::Unclear => true,
         }
     }
 
@@ -258,8 +271,8 @@ impl Judge {
                 // An election renews every lease.
                 if self.cluster == Some(found.cluster) {
                     self.health.elected = Some(answered);
-                    self.health.shaken = Some(sent);
                 }
+                self.health.shaken = Some(sent);
                 (self.cluster, self.term) = (Some(found.cluster), found.term);
                 self.health.sound_since = Some(sent);
             }

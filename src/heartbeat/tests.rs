@@ -443,6 +443,78 @@ fn g6_an_election_clears_nobody_but_the_living() {
     }
 }
 
+/// A leader that was voted out may, before it knows, end leases that the election has renewed.
+#[test]
+fn g6_who_is_thrown_out_after_an_election_has_not_left() {
+    let zero = Instant::now();
+    let mut judge = Judge::new(Check::All, 50, None, zero);
+    let silent = member("go/1", 7, None);
+    judge.track(&silent, zero, 0.0);
+    for (at, term, ended) in [
+        (1, 2, Ended::Early),
+        (10_000, 3, Ended::Unclear),
+        (13_000, 3, Ended::Unclear),
+        // By now its owner has renewed it, or it has run out.
+        (16_000, 3, Ended::Early),
+    ] {
+        let found = TimeToLive {
+            remaining: Duration::from_secs(5),
+            granted: Duration::from_secs(5),
+            term,
+            cluster: 1,
+        };
+        let sent = zero + ms(at);
+        judge.shown(7, Shown::Lease(found), sent, sent + ms(2), 0.0);
+        let finding = judge.finding(&silent, sent + ms(900));
+        assert_eq!(finding, Finding::Seen(ended), "at {at} ms");
+    }
+}
+
+/// An election, or an outage that may hide one, gives the whole time also to who had little left:
+/// what was seen before does not prove that it ran out.
+#[test]
+fn g6_who_was_late_before_an_election_has_not_run_out() {
+    let zero = Instant::now();
+    let left = |seconds, term, cluster| {
+        Shown::Lease(TimeToLive {
+            remaining: Duration::from_secs(seconds),
+            granted: Duration::from_secs(5),
+            term,
+            cluster,
+        })
+    };
+    let at = |millis| (zero + ms(millis), zero + ms(millis + 2));
+    for (between, then, ended) in [
+        (left(4, 2, 1), None, Ended::RanOut),
+        // A node that lags.
+        (left(4, 1, 1), None, Ended::RanOut),
+        (Shown::Nothing, None, Ended::Unclear),
+        (left(4, 3, 1), None, Ended::Unclear),
+        // Restored from a backup.
+        (left(4, 2, 5), None, Ended::Unclear),
+        // Looked at once more.
+        (Shown::Nothing, Some(left(0, 2, 1)), Ended::RanOut),
+        (left(4, 3, 1), Some(left(0, 3, 1)), Ended::RanOut),
+        (left(4, 3, 1), Some(left(4, 3, 1)), Ended::Unclear),
+    ] {
+        let mut judge = Judge::new(Check::All, 50, None, zero);
+        let late = member("go/1", 7, None);
+        judge.track(&late, zero, 0.0);
+        judge.track(&member("go/2", 8, None), zero, 0.0);
+        let mut look = |lease, shown, (sent, answered)| {
+            judge.shown(lease, shown, sent, answered, 0.0);
+        };
+        look(7, left(4, 2, 1), at(0));
+        look(7, left(0, 2, 1), at(4500));
+        look(8, between, at(4600));
+        if let Some(shown) = then {
+            look(7, shown, at(4700));
+        }
+        let finding = judge.finding(&late, zero + ms(5800));
+        assert_eq!(finding, Finding::Seen(ended), "{between:?}, {then:?}");
+    }
+}
+
 /// Several members on one lease; a lease that was found gone before the watch told of it.
 #[test]
 fn leases_that_are_shared_and_leases_that_go_unheard() {

@@ -39,9 +39,16 @@ impl Document {
         let raw: Raw = serde_json::from_slice(value).map_err(|_| BadValue::Unparsable)?;
         let named = |kind: &str, id: &str| name == format!("{kind}/{id}");
         let mismatch = !named(&raw.kind, &raw.id);
-        let instance = raw.metadata.iter().position(|(k, _)| &**k == INSTANCE);
         let mut metadata = raw.metadata;
-        let instance = instance.map(|at| metadata.swap_remove(at).1);
+        let mut instance = None;
+        // In order: of what comes twice the last counts, here, too.
+        metadata.retain_mut(|(key, value)| {
+            let own = **key == *INSTANCE;
+            if own {
+                instance = Some(std::mem::take(value));
+            }
+            !own
+        });
         Ok((
             Document {
                 metadata: metadata.into_iter().collect(),
@@ -146,16 +153,17 @@ impl<'de> Deserialize<'de> for Raw {
                 let mut raw = Raw::default();
                 while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
                     let is = |name: &str| key.eq_ignore_ascii_case(name);
-                    // `null` leaves a field as it is.
+                    // `null` leaves a field as it is, but empties a map; a map that comes twice
+                    // is added to.
                     if is("id") {
                         set(&mut raw.id, map.next_value()?);
                     } else if is("type") {
                         set(&mut raw.kind, map.next_value()?);
                     } else if is("metadata") {
-                        set(
-                            &mut raw.metadata,
-                            map.next_value::<Option<Dictionary>>()?.map(|d| d.0),
-                        );
+                        match map.next_value::<Option<Dictionary>>()? {
+                            Some(more) => raw.metadata.extend(more.0),
+                            None => raw.metadata.clear(),
+                        }
                     } else if is("frontend") {
                         set(&mut raw.frontend, map.next_value()?);
                     } else if is("hostname") {
@@ -275,6 +283,33 @@ mod tests {
             assert_eq!(
                 Document::parse("gate/b", json.as_bytes()),
                 Ok((document(&[]), false))
+            );
+        }
+    }
+
+    #[test]
+    fn pitaya_metadata_that_comes_twice() {
+        for (metadata, wanted) in [
+            (
+                r#"{"a":"1","b":"1"},"metadata":{"a":"2","c":"2"}"#,
+                document(&[("a", "2"), ("b", "1"), ("c", "2")]),
+            ),
+            (r#"{"a":"1"},"Metadata":null"#, document(&[])),
+            // The token's own place among them makes no difference.
+            (
+                r#"{"headcount.instance":"1","a":"1","a":"2","headcount.instance":"2"}"#,
+                Document {
+                    instance: Some("2".into()),
+                    ..document(&[("a", "2")])
+                },
+            ),
+        ] {
+            let json =
+                format!(r#"{{"id":"b","type":"gate","hostname":"vm","metadata":{metadata}}}"#);
+            assert_eq!(
+                Document::parse("gate/b", json.as_bytes()),
+                Ok((wanted, false)),
+                "{json}"
             );
         }
     }

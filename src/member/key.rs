@@ -69,10 +69,15 @@ impl Keyspace {
             .strip_prefix(NOTES.as_bytes())
             .and_then(|n| std::str::from_utf8(n).ok());
         match note.and_then(|n| n.rsplit_once('/')) {
-            Some((name, incarnation)) if is_name(name) => match incarnation.parse() {
-                Ok(incarnation) => Place::Note(name, incarnation),
-                Err(_) => Place::Foreign,
-            },
+            // Written in one way only, so that no two keys are about the same end.
+            Some((name, incarnation))
+                if is_name(name) && incarnation.starts_with(|c| ('1'..='9').contains(&c)) =>
+            {
+                match incarnation.parse() {
+                    Ok(incarnation) => Place::Note(name, incarnation),
+                    Err(_) => Place::Foreign,
+                }
+            }
             _ => Place::Foreign,
         }
     }
@@ -107,6 +112,9 @@ mod tests {
             (b"pitaya/servers2/gate/1", Place::Foreign),
             (b"pitaya/servers-gone/gate/1/77", Place::Note("gate/1", 77)),
             (b"pitaya/servers-gone/gate/1/x", Place::Foreign),
+            (b"pitaya/servers-gone/gate/1/+77", Place::Foreign),
+            (b"pitaya/servers-gone/gate/1/077", Place::Foreign),
+            (b"pitaya/servers-gone/gate/1/-7", Place::Foreign),
             (b"pitaya/servers-gone/gate/77", Place::Foreign),
             (b"pitaya/servers.x", Place::Foreign),
             (b"other/servers/gate/1", Place::Foreign),

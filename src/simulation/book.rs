@@ -19,9 +19,10 @@ pub struct Book {
     pub suspected: BTreeSet<String>,
     pub synced: bool,
     pub lost: bool,
-    /// The last revision of each name, while revisions compare.
-    last: BTreeMap<String, i64>,
-    pub mixed: bool,
+    /// The last revision of each name, and how often it was followed by a smaller one.
+    last: BTreeMap<String, (i64, u64)>,
+    /// How often revisions began anew since all that was told was of one history.
+    pub turns: u64,
 }
 
 fn fail(guarantee: &'static str, event: &Event, why: &str) -> Result<(), Violation> {
@@ -32,10 +33,25 @@ fn fail(guarantee: &'static str, event: &Event, why: &str) -> Result<(), Violati
 }
 
 impl Book {
-    /// Revisions start anew, maybe; `mixed`: what comes may be from before or after.
-    pub fn anew(&mut self, mixed: bool) {
-        self.last.clear();
-        self.mixed = mixed;
+    /// Of whom joins after so many turns.
+    pub fn new(turns: u64) -> Self {
+        Book {
+            turns,
+            ..Book::default()
+        }
+    }
+
+    /// Revisions begin anew. What is of before may still wait, so each name falls back when its
+    /// own turn comes.
+    pub fn anew(&mut self) {
+        self.turns += 1;
+    }
+
+    /// Nothing of an older history can follow.
+    pub fn settle(&mut self) {
+        if std::mem::take(&mut self.turns) > 0 {
+            self.last.clear();
+        }
     }
 
     /// How it differs from another one, or a view.
@@ -120,11 +136,10 @@ impl Book {
             _ => {}
         }
         let revision = event.revision().expect("about a member");
-        if self
-            .last
-            .insert(name.clone(), revision)
-            .is_some_and(|last| last > revision && !self.mixed)
-        {
+        let (last, fell) = self.last.entry(name.clone()).or_default();
+        *fell += u64::from(revision < *last);
+        *last = revision;
+        if *fell > self.turns {
             return fail("G2", event, "from before what was told last");
         }
         if !event.is_departure() {

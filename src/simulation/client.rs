@@ -307,9 +307,8 @@ impl Client {
             let heard = self.heard;
             return wrong("G9", format!("etcd is silent since {heard}, and not lost"));
         }
-        if self.prompt.mixed && self.oracle.due.is_empty() {
-            // Nothing of the older history waits any longer.
-            self.prompt.anew(false);
+        if self.oracle.due.is_empty() {
+            self.prompt.settle();
         }
         let longest = verdict + GATHER + hold + SLACK;
         for ((name, life), due) in &self.oracle.due {

@@ -20,7 +20,7 @@ struct Listener {
     every: u64,
     /// It does nothing until then.
     stalled: Ms,
-    /// The epochs of the store when it came: once there is another, revisions don't compare.
+    /// The epochs of the store that it was made aware of.
     epochs: usize,
 }
 
@@ -57,8 +57,9 @@ impl Listeners {
             if restless && dice.permille(2) {
                 listener.stalled = now + dice.between(100, 10_000);
             }
-            if listener.epochs != client.epochs {
-                listener.book.anew(true);
+            while listener.epochs < client.epochs {
+                listener.epochs += 1;
+                listener.book.anew();
             }
             if now >= listener.stalled && tick % listener.every == 0 {
                 let most = dice.between(1, 5) as usize;
@@ -76,14 +77,11 @@ impl Listeners {
         self.all.push(Listener {
             id,
             events,
-            book: Book::default(),
+            book: Book::new(client.prompt.turns),
             capacity,
             every: dice.of(&[1, 1, 5, 40]),
             stalled: 0,
-            epochs: match client.prompt.mixed {
-                true => usize::MAX,
-                false => client.epochs,
-            },
+            epochs: client.epochs,
         });
     }
 
@@ -148,6 +146,9 @@ impl Listener {
             return Ok(());
         }
         let prompt = &client.prompt;
+        if prompt.turns == 0 {
+            self.book.settle();
+        }
         if let Some(how) = self.book.differs(prompt.view.values()) {
             return wrong(format!("it has drained: {how}"));
         }

@@ -161,7 +161,11 @@ impl Oracle {
                         (Some(proven), _) => Causes::Exactly(proven),
                         (None, 0) => Causes::Exactly("deregistered"),
                         (None, _) => Causes::Silent {
-                            end: end.filter(|e| e.revision == revision),
+                            // A lost event may have moved it to another lease.
+                            end: end.filter(|e| {
+                                let moved = self.tainted && e.lease != old.lease;
+                                e.revision == revision && !moved
+                            }),
                             seen: now,
                         },
                     };

@@ -122,6 +122,7 @@ pub enum How {
 pub struct End {
     pub how: How,
     pub revision: i64,
+    pub lease: i64,
     /// When its lease would have run out, and when without its last renewals; `None`: it hung on
     /// none.
     pub lease_end: Option<(Ms, Ms)>,
@@ -313,6 +314,7 @@ impl Store {
                         let end = End {
                             how: noted.unwrap_or(self.ending),
                             revision,
+                            lease: old.lease,
                             lease_end,
                         };
                         self.ends.insert((current, name.to_owned(), life), end);

@@ -175,7 +175,8 @@ impl Plan {
         let (connect, answer) = self.limits();
         Open {
             start_revision,
-            period: self.period(),
+            // Jittered: clients that came back together would renew together, for ever.
+            period: self.random.about(self.period()),
             connect,
             answer,
             silence: self.timing.stall_bound.mul_f64(0.7),

@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use headcount::{Builder, Cluster, Event, Member, Options};
+use headcount::{Builder, Cluster, Event, Options};
 use serde_json::{Value, json};
 
+use crate::history::pairing::Pairing;
+use crate::history::{Seen, Told, timeline};
 use crate::support::gateway::{Gateway, Kv, b64};
 use crate::support::proxy::Proxy;
 use crate::support::wait::until;
@@ -105,21 +107,11 @@ pub fn relist(follower: &Follower, etcd: &Gateway, proxy: &Proxy) {
 /// A member that shows how far the telling has come.
 const MARKER: &str = "zz/marker";
 
-/// A member as listeners see it: incarnation and content.
-type Seen = (i64, Value);
-
-fn seen(member: &Member) -> Seen {
-    let pairs: BTreeMap<_, _> = member.metadata().iter().collect();
-    let content = json!([pairs, member.is_frontend(), member.hostname()]);
-    (member.incarnation(), content)
-}
-
 /// A running observer and what it has told.
 pub struct Follower {
     pub cluster: Cluster,
     events: Receiver<Event>,
-    view: BTreeMap<String, Seen>,
-    last: BTreeMap<String, i64>,
+    book: Pairing,
     /// Lines such as `ServerDown gate/1@5 (unknown)`, about members and the store.
     pub told: Vec<String>,
 }
@@ -138,8 +130,7 @@ impl Follower {
         Follower {
             cluster,
             events,
-            view: BTreeMap::new(),
-            last: BTreeMap::new(),
+            book: Pairing::default(),
             told: Vec::new(),
         }
     }
@@ -173,17 +164,19 @@ impl Follower {
     pub fn settle(&mut self, etcd: &Gateway) {
         // What was before the marker has come when the marker has.
         let life = put(etcd, MARKER, "x");
-        self.read_until("the marker", |view| {
-            view.get(MARKER).is_some_and(|seen| seen.0 == life)
+        self.read_until("the marker", |book| {
+            book.get(MARKER)
+                .is_some_and(|seen| seen.incarnation == life)
         });
         delete(etcd, MARKER);
-        self.read_until("the marker's end", |view| !view.contains_key(MARKER));
+        self.read_until("the marker's end", |book| book.get(MARKER).is_none());
         self.drain();
         let truth = truth(&etcd.list_prefix("pitaya/servers/"));
-        assert_eq!(self.view, truth, "what was told");
+        let told = self.book.view().map(|(_, seen)| member(seen));
+        assert_eq!(told.collect::<View>(), truth, "what was told");
         let view = self.cluster.members();
-        let view: BTreeMap<_, _> = view.iter().map(|m| (m.name().into(), seen(m))).collect();
-        assert_eq!(view, truth, "the view");
+        let view = view.iter().map(|m| member(&Seen::of(m, m.revision())));
+        assert_eq!(view.collect::<View>(), truth, "the view");
     }
 
     /// What was told until now and not asked for yet.
@@ -194,9 +187,9 @@ impl Follower {
     }
 
     #[track_caller]
-    fn read_until(&mut self, what: &str, done: impl Fn(&BTreeMap<String, Seen>) -> bool) {
+    fn read_until(&mut self, what: &str, done: impl Fn(&Pairing) -> bool) {
         let deadline = Instant::now() + SOON;
-        while !done(&self.view) {
+        while !done(&self.book) {
             let left = deadline.saturating_duration_since(Instant::now());
             if self.next(left).is_none() {
                 let tail = &self.told[self.told.len().saturating_sub(20)..];
@@ -222,7 +215,7 @@ impl Follower {
 
     /// The store's revisions start anew.
     pub fn new_epoch(&mut self) {
-        self.last.clear();
+        self.book.new_epoch();
     }
 
     /// G2 and G3, and no event that tells nothing.
@@ -231,60 +224,27 @@ impl Follower {
         if event.member().is_none_or(|member| member.name() != MARKER) {
             self.told.push(event.to_string());
         }
-        let Some(member) = event.member() else { return };
-        if matches!(event, Event::Suspect { .. } | Event::Cleared { .. }) {
-            return;
+        if let Err(broken) = self.book.hear(&Told::from(event)) {
+            let tail = self.told[self.told.len().saturating_sub(20)..].join("\n");
+            panic!("{}: {event}: {}\n{tail}", broken.guarantee, broken.why);
         }
-        let tail = || self.told[self.told.len().saturating_sub(20)..].join("\n");
-        let name = member.name().to_owned();
-        let revision = event.revision().expect("a member's event has a revision");
-        let last = self.last.insert(name.clone(), revision).unwrap_or(0);
-        assert!(
-            last <= revision,
-            "G2: {event} at {revision} after {last}\n{}",
-            tail()
-        );
-        let known = self.view.get(&name);
-        let now = seen(member);
-        if event.is_departure() {
-            assert_eq!(
-                known,
-                Some(&now),
-                "G3: {event} of what was not told\n{}",
-                tail()
-            );
-            self.view.remove(&name);
-            return;
-        }
-        match event {
-            Event::AddMember(_) => assert_eq!(known, None, "G3: {event} twice\n{}", tail()),
-            Event::UpdateMember { previous, .. } => {
-                assert_eq!(
-                    known,
-                    Some(&seen(previous)),
-                    "{event}: previous\n{}",
-                    tail()
-                );
-                assert_ne!(known, Some(&now), "{event} changes nothing\n{}", tail());
-                assert_eq!(previous.incarnation(), member.incarnation());
-            }
-            other => panic!("{other}"),
-        }
-        self.view.insert(name, now);
     }
 }
 
+/// Incarnation and content, by name.
+type View = BTreeMap<String, (i64, String)>;
+
+fn member(seen: &Seen) -> (String, (i64, String)) {
+    (seen.name.clone(), (seen.incarnation, seen.content.clone()))
+}
+
 /// What etcd holds, read by the tests' own means.
-fn truth(kvs: &[Kv]) -> BTreeMap<String, Seen> {
-    kvs.iter()
-        .map(|kv| {
-            let name = kv
-                .key
-                .strip_prefix("pitaya/servers/")
-                .expect("in the range");
-            let value: Value = serde_json::from_slice(&kv.value).expect("only good values");
-            let content = json!([value["metadata"], value["frontend"], value["hostname"]]);
-            (name.to_owned(), (kv.create_revision, content))
-        })
-        .collect()
+fn truth(kvs: &[Kv]) -> View {
+    let name = |kv: &Kv| {
+        let name = kv.key.strip_prefix("pitaya/servers/");
+        name.expect("in the range").to_owned()
+    };
+    let said = |kv: &Kv| timeline::value(&kv.text()).expect("only good values").0;
+    let entry = |kv| (name(kv), (kv.create_revision, said(kv)));
+    kvs.iter().map(entry).collect()
 }

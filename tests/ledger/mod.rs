@@ -1,15 +1,19 @@
-//! A listener's book: adds up what it is told, and panics at the first event that breaks G3.
+//! A listener's book: adds up what it is told, and panics at the first event that breaks a rule of
+//! [`Pairing`](crate::history::pairing::Pairing).
 
 // Every integration test is a crate of its own and uses only a part of this.
 #![allow(dead_code)]
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use headcount::{Cluster, Event, Member};
 use serde_json::{Value, json};
 
+use crate::history::Told;
+use crate::history::pairing::Pairing;
 use crate::support::gateway::{Gateway, b64};
 
 /// Incarnation and revision, by `type/id`.
@@ -17,59 +21,33 @@ pub type View = BTreeMap<String, (i64, i64)>;
 
 #[derive(Default)]
 pub struct Ledger {
+    book: Pairing,
     /// Who is there, by what was told.
     pub view: View,
-    /// Everybody ever told of, as told last.
-    last: View,
-    pub synced: bool,
-    /// Events about members.
-    pub changes: u64,
-    /// What `Lagged` said, summed up.
-    pub folded: u64,
+}
+
+/// What was counted on the way.
+impl Deref for Ledger {
+    type Target = Pairing;
+
+    fn deref(&self) -> &Pairing {
+        &self.book
+    }
 }
 
 impl Ledger {
     #[track_caller]
     pub fn take(&mut self, event: &Event) {
-        match event {
-            Event::Synced => {
-                assert!(!self.synced, "Synced twice");
-                self.synced = true;
-            }
-            Event::Lagged { folded, .. } => self.folded += folded,
-            _ => {}
+        let told = Told::from(event);
+        if let Err(broken) = self.book.hear(&told) {
+            panic!("{}: {told}: {}", broken.guarantee, broken.why);
         }
-        let Some(member) = event.member() else { return };
-        if matches!(event, Event::Suspect { .. } | Event::Cleared { .. }) {
-            assert!(self.view.contains_key(member.name()), "{event}: nobody");
-            return;
-        }
-        self.changes += 1;
-        let name = member.name().to_owned();
-        let now = (member.incarnation(), member.revision());
-        let told = self.view.get(&name).copied();
-        match event {
-            Event::AddMember(_) => {
-                assert_eq!(told, None, "{event}: a second Add");
-                let before = self.last.get(&name).copied().unwrap_or_default();
-                assert!(now.0 > before.0, "{event} after {before:?}: not a new life");
-            }
-            Event::UpdateMember { previous, .. } => {
-                let before = Some((previous.incarnation(), previous.revision()));
-                assert_eq!(told, before, "{event}: not from what was told");
-                assert_eq!(now.0, previous.incarnation(), "{event}: another life");
-                assert!(now.1 > previous.revision(), "{event}: backwards");
-            }
-            _ => {
-                let told = told.unwrap_or_else(|| panic!("{event}: never told of it"));
-                assert_eq!(told.0, now.0, "{event}: of another life");
-                self.view.remove(&name);
-                self.last.insert(name, now);
-                return;
-            }
-        }
-        self.view.insert(name.clone(), now);
-        self.last.insert(name, now);
+        let Some(seen) = told.change() else { return };
+        let (name, now) = (seen.name.clone(), (seen.incarnation, seen.revision));
+        match told.departure() {
+            Some(_) => self.view.remove(&name),
+            None => self.view.insert(name, now),
+        };
     }
 
     /// Takes events until one fits.

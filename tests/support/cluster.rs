@@ -90,6 +90,15 @@ impl EtcdCluster {
             .expect("more than one node")
     }
 
+    /// All data of all nodes lost: another cluster, at the same addresses, that starts at
+    /// revision 1.
+    #[track_caller]
+    pub fn wipe(&self) {
+        self.nodes.iter().for_each(Etcd::forget);
+        self.nodes.iter().for_each(Etcd::launch);
+        self.wait_healthy(Duration::from_secs(60));
+    }
+
     /// Waits until every node answers reads.
     #[track_caller]
     pub fn wait_healthy(&self, bound: Duration) {

@@ -158,6 +158,11 @@ impl Etcd {
         self.options.version
     }
 
+    /// Whether its data outlive a restart.
+    pub fn is_durable(&self) -> bool {
+        !self.options.embedded
+    }
+
     pub fn gateway(&self) -> Gateway {
         Gateway::new(self.endpoint())
     }
@@ -223,13 +228,18 @@ impl Etcd {
             self.options.nodes.is_none(),
             "a node of a cluster can't be wiped alone"
         );
+        self.forget();
+        self.launch();
+        self.wait_ready(START_BOUND);
+    }
+
+    /// Ends it, and all that it knew is gone.
+    pub(super) fn forget(&self) {
         self.kill();
         if !self.options.embedded {
             fs::remove_dir_all(self.data()).expect("remove etcd's data");
         }
         self.generation.fetch_add(1, Ordering::Relaxed);
-        self.launch();
-        self.wait_ready(START_BOUND);
     }
 
     /// Makes it one node of a cluster, before its first start.
@@ -319,7 +329,7 @@ impl Etcd {
         // Tests that run at the same time must not be able to take each other for a member, and a
         // wiped etcd has to come back with another cluster id, which is made from this.
         let token = match self.options.nodes {
-            Some(_) => nodes.clone(),
+            Some(_) => format!("{nodes} {generation}"),
             None => format!("{peer} {generation}"),
         };
         let log = self.log_file();

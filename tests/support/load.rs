@@ -11,6 +11,13 @@ pub fn rss_kib() -> usize {
     status("VmRSS:")
 }
 
+/// How many files, sockets among them, this process has open.
+pub fn open_files() -> usize {
+    let open = fs::read_dir("/proc/self/fd").expect("a /proc, that is, Linux");
+    // One of them is for reading this.
+    open.count() - 1
+}
+
 fn status(field: &str) -> usize {
     let text = fs::read_to_string("/proc/self/status").expect("a /proc, that is, Linux");
     let value = text

@@ -14,7 +14,7 @@ pub mod etcd;
 pub mod fake;
 /// A small raw client of the JSON gateway.
 pub mod gateway;
-/// This process's own threads and memory.
+/// This process's own threads, files and memory.
 pub mod load;
 /// One of the crate's example programs as a process.
 pub mod process;

@@ -46,6 +46,8 @@ struct Shared {
     connections: AtomicUsize,
     open: AtomicUsize,
     requests: AtomicUsize,
+    /// When each came, if anybody wants to know.
+    arrivals: Mutex<Option<Vec<Instant>>>,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
 }
@@ -93,6 +95,7 @@ impl Proxy {
             connections: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
+            arrivals: Mutex::new(None),
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
         });
@@ -187,6 +190,16 @@ impl Proxy {
     /// How many HTTP requests clients have sent, counted by the ends of their headers.
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Relaxed)
+    }
+
+    /// From now on, notes when each request comes.
+    pub fn note_arrivals(&self) {
+        *self.shared.arrivals.lock() = Some(vec![]);
+    }
+
+    /// When each of them came, in order.
+    pub fn arrivals(&self) -> Vec<Instant> {
+        self.shared.arrivals.lock().clone().unwrap_or_default()
     }
 
     /// Bytes forwarded from clients.

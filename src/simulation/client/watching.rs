@@ -30,6 +30,8 @@ pub struct Watching {
     page: i64,
     /// What the headers said last.
     header: i64,
+    /// The store was restored since the last listing, and nothing has shown it.
+    hidden: bool,
     /// Everything that was ever given, for a bug.
     given: BTreeMap<Vec<u8>, Kv>,
 }
@@ -135,6 +137,7 @@ impl Watching {
             endpoint: dice.below(3),
             page: dice.of(&[2, 5, 1000]),
             header: 0,
+            hidden: false,
             given: BTreeMap::new(),
         }
     }
@@ -456,8 +459,10 @@ impl Client {
                 .given
                 .extend(all.iter().map(|kv| (kv.key.clone(), kv.clone())));
         }
-        if self.oracle.is_anew(world.store, epoch, revision) || epoch != self.oracle.epoch {
-            self.prompt.anew(true);
+        let hidden = std::mem::take(&mut self.watching.hidden) || mixed;
+        let anew = self.oracle.is_anew(world.store, epoch, revision);
+        if anew || hidden || epoch != self.oracle.epoch {
+            self.prompt.anew();
             self.epochs += 1;
         }
         self.oracle.listing(&all, world.store, epoch, revision, now);
@@ -495,11 +500,11 @@ impl Client {
                     let reaction = self.plan.created(revision, cluster, at);
                     let goes_on = reaction.over.is_none() || reaction.confirmed;
                     if goes_on && stream.epoch != self.oracle.epoch {
-                        // Nothing shows that this is another history.
+                        // Nothing shows that this is another history. What it brings continues
+                        // what was given; what the view has of before, the next listing corrects.
                         self.oracle.tainted = true;
                         self.oracle.epoch = stream.epoch;
-                        self.prompt.anew(true);
-                        self.epochs += 1;
+                        self.watching.hidden = true;
                     }
                     reaction
                 }
@@ -587,17 +592,13 @@ impl Client {
     /// As the thread does. True: the conversation is over.
     fn react(&mut self, reaction: Reaction, now: Ms, world: &mut World) -> Result<bool, Violation> {
         self.watching.endpoint += usize::from(reaction.rotate);
-        if reaction.confirmed {
-            if self.state.confirmed(self.at(now)) {
-                self.hear(
-                    Told {
-                        events: vec![Event::StoreRestored],
-                        ..Told::default()
-                    },
-                    now,
-                    world,
-                )?;
-            }
+        if reaction.confirmed && self.state.confirmed(self.at(now)) {
+            let events = vec![Event::StoreRestored];
+            let told = Told {
+                events,
+                ..Told::default()
+            };
+            self.hear(told, now, world)?;
         }
         if let Some(Failed {
             error,

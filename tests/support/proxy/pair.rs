@@ -105,7 +105,11 @@ impl Pair {
         if client_ready != 0 {
             let header = &mut self.header;
             self.up.fill(&self.client, plan.delay, self.dark, |bytes| {
-                shared.requests.fetch_add(header.count(bytes), Relaxed);
+                let ends = header.count(bytes);
+                shared.requests.fetch_add(ends, Relaxed);
+                if let Some(arrivals) = &mut *shared.arrivals.lock() {
+                    arrivals.resize(arrivals.len() + ends, Instant::now());
+                }
             })?;
         }
         let Some(server) = &self.server else {

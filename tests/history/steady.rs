@@ -1,0 +1,96 @@
+//! **G7 Fail-static**: without etcd nobody goes, and the view ages.
+
+use std::collections::BTreeMap;
+
+use super::placed::Placed;
+use super::timeline::Timeline;
+use super::verdict::{Summary, Violation};
+use super::{Answer, Bounds, History, Told};
+
+/// A departure told while etcd is lost must have been seen before.
+pub fn judge(
+    placed: &Placed,
+    epochs: &[Timeline],
+    bounds: &Bounds,
+    sum: &mut Summary,
+) -> Result<(), Violation> {
+    let log = placed.log;
+    let mut changes = placed.changes.iter().peekable();
+    let mut lost = None;
+    for (index, entry) in log.entries.iter().enumerate() {
+        match entry.what {
+            Told::StoreLost => lost = Some(entry.at),
+            Told::StoreRestored => lost = None,
+            _ => {}
+        }
+        let Some(place) = changes.next_if(|p| p.index == index) else {
+            continue;
+        };
+        let Some(lost) = lost.filter(|_| place.told.departure().is_some()) else {
+            continue;
+        };
+        sum.count("G7");
+        let step = place
+            .step
+            .map(|s| &epochs[place.epoch].steps(&place.seen.name)[s]);
+        match step {
+            Some(step) if place.exact && step.at <= lost + bounds.slack => {}
+            _ => {
+                let why = "gone while etcd was out of reach: it could not be seen".into();
+                return Err(Violation::at("G7", log, index, why));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Answers without etcd: the members stay, their age grows.
+pub fn answers(history: &History, epochs: &[Timeline], sum: &mut Summary) -> Result<(), Violation> {
+    let mut before: BTreeMap<&str, &Answer> = BTreeMap::new();
+    let slack = history.bounds.slack;
+    for answer in &history.answers {
+        let handle = answer.handle.as_str();
+        for seen in &answer.members {
+            if !epochs.iter().any(|e| e.find(seen).is_some()) {
+                let why = format!("an answer with {seen:?}, which never was");
+                return Err(Violation::about("G1", handle, why));
+            }
+        }
+        sum.count("G1");
+        let Some(last) = before.insert(handle, answer) else {
+            continue;
+        };
+        if answer.store_reachable || last.store_reachable {
+            continue;
+        }
+        let (Some(age), Some(was)) = (answer.view_age, last.view_age) else {
+            continue;
+        };
+        // Each age was asked for somewhere between its answer's beginning and end.
+        let confirmed = answer.at_after.saturating_sub(age);
+        let earliest = last.at_before.saturating_sub(was);
+        if confirmed > last.at_after {
+            // Etcd was back for a moment in between.
+            continue;
+        }
+        sum.count("G7");
+        let grown = answer.at_before.saturating_sub(last.at_after);
+        if age + (last.at_after - last.at_before) < was + grown && confirmed > earliest + slack {
+            let why = format!("the view's age fell from {was} ns to {age} ns without etcd");
+            return Err(Violation::about("G7", handle, why));
+        }
+        for seen in &last.members {
+            let stays = answer.members.iter().any(|m| m.name == seen.name);
+            // What was seen before may still be judged.
+            let known = epochs.iter().any(|e| {
+                let end = e.end(&seen.name, seen.incarnation);
+                end.is_some_and(|step| e.steps(&seen.name)[step].at <= earliest + slack)
+            });
+            if !stays && !known {
+                let why = format!("{seen:?} vanished from the answers without etcd");
+                return Err(Violation::about("G7", handle, why));
+            }
+        }
+    }
+    Ok(())
+}

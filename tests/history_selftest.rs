@@ -1,0 +1,168 @@
+//! The history's own tests: what the checker must find, and what it must let pass.
+
+mod history;
+mod lies;
+mod support;
+
+use std::time::Duration;
+
+use history::json::{Line, parse};
+use history::truth_reader::TruthReader;
+use history::{Act, Previous, Seen, Told, judge, now};
+use lies::{Mutation, made};
+use support::etcd::Etcd;
+
+const SOON: Duration = Duration::from_secs(15);
+
+#[test]
+fn the_truth_is_read_whole_over_a_restart_a_compaction_and_a_wipe() {
+    let etcd = Etcd::start();
+    let reader = TruthReader::start("pitaya/", vec![etcd.endpoint()]);
+    let gateway = etcd.gateway();
+    let lease = gateway.grant(60);
+    gateway.put("a", "1", lease);
+    gateway.delete("a");
+    reader.catch_up(SOON);
+    if etcd.is_durable() {
+        etcd.restart();
+    }
+    gateway.put("b", "2", 0);
+    let last = reader.catch_up(SOON);
+    gateway.compact(last);
+    gateway.put("b", "3", 0);
+    reader.catch_up(SOON);
+    etcd.wipe();
+    gateway.put("c", "4", 0);
+    reader.catch_up(SOON);
+
+    let truth = reader.truth();
+    let put = |value: &str, lease, create_revision, version| Act::Put {
+        value: value.into(),
+        lease,
+        create_revision,
+        version,
+    };
+    let acts = |epoch: usize| {
+        let changes = truth.epochs[epoch].changes.iter();
+        let acts = changes.map(|c| (c.revision, &*c.key, c.act.clone()));
+        acts.collect::<Vec<_>>()
+    };
+    assert_eq!(truth.epochs.len(), 2, "{truth:#?}");
+    let create_revision = 2;
+    let gone = Act::Delete {
+        create_revision,
+        lease,
+    };
+    let first = [
+        (2, "a", put("1", lease, 2, 1)),
+        (3, "a", gone),
+        (4, "b", put("2", 0, 4, 1)),
+        (5, "b", put("3", 0, 4, 2)),
+    ];
+    assert_eq!(acts(0), first);
+    assert_eq!(acts(1), [(2, "c", put("4", 0, 2, 1))]);
+    assert!(truth.epochs.iter().all(|e| e.changes[0].at <= now()));
+}
+
+fn told(line: &str) -> Told {
+    match parse(line) {
+        Ok(Line::Told(told)) => told.what,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn lines_of_the_examples_are_understood() {
+    let member = r#""type":"gate","id":"1","incarnation":5,"revision":7,"frontend":true,"hostname":"vm","metadata":{"b":"2","a":"1"}"#;
+    let line = |event: &str, more: &str| {
+        told(&format!(
+            r#"{{"ts_us":12,"event":"{event}",{member}{more}}}"#
+        ))
+    };
+    let seen = Seen {
+        name: "gate/1".into(),
+        incarnation: 5,
+        revision: 7,
+        content: r#"[{"a":"1","b":"2"},true,"vm"]"#.into(),
+    };
+    assert_eq!(line("AddMember", ""), Told::Added(seen.clone()));
+    let more = r#","previous":{"a":"0"},"previous_incarnation":5,"previous_revision":6"#;
+    let previous = Previous {
+        incarnation: 5,
+        revision: 6,
+        content: None,
+    };
+    let now = seen.clone();
+    assert_eq!(line("UpdateMember", more), Told::Updated { now, previous });
+    let (member, reason) = (seen.clone(), "announced".to_owned());
+    let left = line("RemoveMember", r#","reason":"announced""#);
+    assert_eq!(left, Told::Removed { member, reason });
+    let (member, cause) = (seen.clone(), "unknown".to_owned());
+    let down = line("ServerDown", r#","cause":"unknown""#);
+    assert_eq!(down, Told::Down { member, cause });
+    let suspect = line("Suspect", r#","remaining_s":1.5,"granted_s":3.0"#);
+    assert_eq!(suspect, Told::Suspect(seen));
+    let own = told(r#"{"ts_us":1,"event":"Registered","incarnation":3,"lease":77}"#);
+    let (incarnation, lease) = (3, 77);
+    assert_eq!(own, Told::Registered { incarnation, lease });
+    assert_eq!(told(r#"{"ts_us":1,"event":"Synced"}"#), Told::Synced);
+}
+
+#[test]
+fn what_is_no_line_is_an_error() {
+    for line in [
+        "",
+        "{}",
+        r#"{"ts_us":1,"event":"Sunk"}"#,
+        r#"{"ts_us":1,"event":"AddMember"}"#,
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn good_histories_pass() {
+    for seed in 0..40 {
+        for wiped in [false, true] {
+            let history = made::good(seed, 120, wiped);
+            let summary = match judge(&history) {
+                Ok(summary) => summary,
+                Err(violation) => panic!("seed {seed}, wiped {wiped}: {violation}"),
+            };
+            for guarantee in ["G1", "G2", "G3", "G4", "G5", "G6", "G7", "G10"] {
+                let count = summary.of(guarantee);
+                assert!(count > 0 || guarantee == "G10", "{guarantee}: {summary:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_lie_is_found_and_named() {
+    for Mutation {
+        guarantee,
+        what,
+        lie,
+    } in lies::TABLE
+    {
+        let (mut told, mut wrong) = (0, Vec::new());
+        for seed in 0..12 {
+            let mut history = made::good(seed, 80, seed % 3 == 0);
+            if lie(&mut history, &mut made::Dice(seed)).is_none() {
+                continue;
+            }
+            told += 1;
+            match judge(&history) {
+                Err(violation) if violation.guarantee == *guarantee => {}
+                Err(violation) => wrong.push(format!("seed {seed}: it found {violation}")),
+                Ok(_) => wrong.push(format!("seed {seed}: not found")),
+            }
+        }
+        println!(
+            "{guarantee} {what}: told {told} times, {} wrong",
+            wrong.len()
+        );
+        assert!(told > 0, "{what}: there was no opportunity for it");
+        assert!(wrong.is_empty(), "{guarantee} {what}: {}", wrong[0]);
+    }
+}
