@@ -155,6 +155,7 @@ fn g13_wrong_options_and_hopeless_settings_end_with_a_sentence() {
             2,
             "KEY=VALUE",
         ),
+        ("member", &["--check", "some"], 2, "silent"),
         ("watch", &["--prefix", "no-slash"], 1, "prefix"),
         (
             "watch",

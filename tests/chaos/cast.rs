@@ -284,9 +284,10 @@ impl Process {
 
     /// What it said last about its registration.
     fn last_own(&self) -> Option<Told> {
-        let told = self.told().into_iter().map(|entry| entry.what);
-        told.filter(|told| matches!(told, Told::Registered { .. } | Told::Lost | Told::Displaced))
-            .last()
+        let about =
+            |told: &Told| matches!(told, Told::Registered { .. } | Told::Lost | Told::Displaced);
+        let mut told = self.told().into_iter().rev().map(|entry| entry.what);
+        told.find(about)
     }
 
     fn is_displaced(&self) -> bool {

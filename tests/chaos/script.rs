@@ -220,20 +220,24 @@ impl Author {
         deck.insert(when, Big::Wipe);
         // A short run has to make do with shorter acts, but leaves none out.
         let share = (self.length.saturating_sub(at) / deck.len() as u64).clamp(4000, 12_000);
+        // Each once, however short the run; then as long as there is time.
+        let mut all_seen = false;
         loop {
             for act in deck {
                 let long = self.between(share / 2, share * 3 / 4);
-                if at + long > self.length {
+                if all_seen && at + long > self.length {
                     return;
                 }
-                self.act(act, at, at + long);
-                at += self.between(long + share / 6, share);
+                let over = self.act(act, at, at + long);
+                at = over + self.between(share / 6, share / 3);
             }
+            all_seen = true;
             deck = self.shuffled(&BIG);
         }
     }
 
-    fn act(&mut self, act: Big, from: u64, to: u64) {
+    /// When it is over.
+    fn act(&mut self, act: Big, from: u64, mut to: u64) -> u64 {
         let asleep = (from.saturating_sub(200), to + 2500);
         match act {
             Big::KillLeader => {
@@ -262,7 +266,7 @@ impl Author {
                     _ => Fault::Refuse,
                 };
                 // Longer than the longest lease, so that all of them do run out.
-                let to = to.max(from + 9500);
+                to = to.max(from + 9500);
                 for group in 0..MEMBER_GROUPS {
                     self.way(group, from, to, fault);
                 }
@@ -281,6 +285,7 @@ impl Author {
                 self.cue(from, Step::Wipe);
             }
         }
+        to
     }
 
     fn way(&mut self, group: usize, from: u64, to: u64, fault: Fault) {
@@ -338,8 +343,18 @@ impl Author {
         Some(member)
     }
 
-    fn has_quorum(&self, at: u64) -> bool {
-        !self.quorum.iter().any(|&(from, to)| from <= at && at < to)
+    /// Then, or when etcd can be asked again.
+    fn with_quorum(&self, at: u64) -> u64 {
+        let asleep = |at| {
+            self.quorum
+                .iter()
+                .find(|&&(from, to)| from <= at && at < to)
+        };
+        let mut at = at;
+        while let Some((_, to)) = asleep(at) {
+            at = *to;
+        }
+        at
     }
 
     fn small_act(&mut self, act: Small, at: u64, busy: &[(usize, u64, u64)]) {
@@ -388,12 +403,14 @@ impl Author {
                     self.cue(at, Step::Update(member));
                 }
             }
-            Small::DeleteKey if self.has_quorum(at) => {
+            Small::DeleteKey => {
+                let at = self.with_quorum(at);
                 if let Some(member) = self.pick(at, at + 1500) {
                     self.cue(at, Step::DeleteKey(member));
                 }
             }
-            Small::RevokeLease if self.has_quorum(at) => {
+            Small::RevokeLease => {
+                let at = self.with_quorum(at);
                 if let Some(member) = self.pick(at, at + 1500) {
                     self.cue(at, Step::RevokeLease(member));
                 }
@@ -416,8 +433,7 @@ impl Author {
                 self.cue(back, Step::SilentStarts(server));
             }
             Small::Way => self.small_way(at, busy),
-            Small::Compact if self.has_quorum(at) => self.cue(at, Step::Compact),
-            Small::DeleteKey | Small::RevokeLease | Small::Compact => {}
+            Small::Compact => self.cue(self.with_quorum(at), Step::Compact),
         }
     }
 
@@ -509,5 +525,56 @@ impl Step {
             | Step::ResumeNodes => return None,
         };
         Some(KINDS[kind])
+    }
+}
+
+#[test]
+fn a_script_repeats_and_leaves_nothing_out() {
+    for seed in 0..300 {
+        let length = Duration::from_secs(45 + seed % 90);
+        let cues = script(seed, length);
+        assert_eq!(cues, script(seed, length));
+        assert!(cues.is_sorted_by_key(|cue| cue.after));
+        let count = |kind| {
+            let fits = cues.iter().filter(|cue| cue.step.kind() == Some(kind));
+            fits.count()
+        };
+        for kind in KINDS {
+            assert!(count(kind) > 0, "seed {seed}, {length:?}: no {kind}");
+        }
+        assert_eq!(count("wiped"), 1, "seed {seed}");
+        assert_ne!(cues, script(seed + 1, length));
+    }
+}
+
+/// Nobody is stopped for good, and no two faults have one member, or one way, at a time.
+#[test]
+fn what_a_script_breaks_it_mends() {
+    for seed in 0..300 {
+        let (mut stopped, mut broken) = ([false; MEMBERS], [false; GROUPS]);
+        for Cue { step, after } in script(seed, Duration::from_secs(120)) {
+            let at = format!("seed {seed}, {after:?}: {step:?}");
+            match step {
+                Step::Stop(member) => {
+                    assert!(!std::mem::replace(&mut stopped[member], true), "{at}")
+                }
+                Step::Continue(member) => assert!(std::mem::take(&mut stopped[member]), "{at}"),
+                Step::Kill(member) | Step::Terminate(member) | Step::Twin(member) => {
+                    assert!(!stopped[member], "{at}");
+                }
+                Step::Way(way, Fault::Pass) => {
+                    assert!(std::mem::take(&mut broken[way.group]), "{at}")
+                }
+                Step::Way(_, Fault::Cut) => {}
+                Step::Way(way, _) => {
+                    assert!(!std::mem::replace(&mut broken[way.group], true), "{at}");
+                }
+                _ => {}
+            }
+        }
+        assert!(
+            !stopped.contains(&true) && !broken.contains(&true),
+            "seed {seed}"
+        );
     }
 }

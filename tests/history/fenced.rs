@@ -78,11 +78,14 @@ fn knew(log: &Log, registered: usize, told: Nanos, history: &History, name: &str
         })
     };
     // The dead know nothing, and who is stopped can't be told.
-    let mut ended = history.deeds.between(since, told).filter(|d| match &d.what {
-        Deed::Killed { name: n } | Deed::Terminated { name: n } | Deed::Stopped { name: n } => {
-            n == name
-        }
-        _ => false,
-    });
+    let mut ended = history
+        .deeds
+        .between(since, told)
+        .filter(|d| match &d.what {
+            Deed::Killed { name: n } | Deed::Terminated { name: n } | Deed::Stopped { name: n } => {
+                n == name
+            }
+            _ => false,
+        });
     lost || said() || ended.next().is_some()
 }
