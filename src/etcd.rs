@@ -29,7 +29,7 @@ pub(crate) use auth::Credentials;
 pub(crate) use client::{Client, Shared};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use failure::Failure;
-pub(crate) use lease::TimeToLive;
+pub(crate) use lease::{Looked, TimeToLive};
 pub(crate) use messages::Frame;
 pub(crate) use range::Page;
 pub use tls::Tls;

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, TryRecvError, select};
 
 use crate::delay::Question;
-use crate::etcd::Client;
+use crate::etcd::{Client, Looked};
 use crate::hub::Hub;
 use crate::jitter::Backoff;
 use crate::stats::{Counters, add};
@@ -76,8 +76,8 @@ impl Checker {
             }
             add(&self.counters.checks);
             let (shown, failure) = match found {
-                Ok(Some(found)) => (Shown::Lease(found), None),
-                Ok(None) => (Shown::Gone, None),
+                Ok(Looked::Lives(found)) => (Shown::Lease(found), None),
+                Ok(Looked::Gone { cluster }) => (Shown::Gone { cluster }, None),
                 Err(failure) => (Shown::Nothing, Some(failure)),
             };
             match request {

@@ -195,6 +195,8 @@ mod note;
 mod outlet;
 mod roster;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod stats;
 mod watch;
 mod worker;

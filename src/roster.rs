@@ -73,6 +73,11 @@ impl Roster {
         }
     }
 
+    /// The etcd cluster that the view is of, once there is one.
+    pub fn cluster(&self) -> Option<u64> {
+        self.cluster
+    }
+
     pub fn applied(&self) -> i64 {
         self.applied
     }

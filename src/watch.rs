@@ -181,7 +181,7 @@ impl Watcher {
                     self.hub.events(events);
                     self.plan.events(Instant::now())
                 }
-                Ok(Some(Frame::Compacted)) => self.plan.compacted(),
+                Ok(Some(Frame::Compacted)) => self.plan.compacted(now),
                 Ok(None) => self.plan.ended(now),
                 Err(failure) => self.plan.broke(failure, now),
             };

@@ -102,6 +102,7 @@ impl Cluster {
                 Timing {
                     stall_bound: settings.stall_bound,
                     connect_timeout: settings.connect_timeout,
+                    request_timeout: settings.request_timeout,
                     reconcile_interval: settings.reconcile_interval,
                     endpoints: client.endpoints(),
                 },

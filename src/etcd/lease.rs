@@ -47,6 +47,16 @@ struct Look {
     id: i64,
 }
 
+/// What etcd knows of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Looked {
+    Lives(TimeToLive),
+    /// The etcd of this cluster does not know it; 0: which cluster was not said.
+    Gone {
+        cluster: u64,
+    },
+}
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Left {
@@ -84,10 +94,11 @@ impl Client {
         self.call("/v3/lease/grant", &request, budget, granted)
     }
 
-    /// What is left of a lease; `None`: etcd does not know it.
-    pub fn time_to_live(&self, id: i64, budget: Duration) -> Result<Option<TimeToLive>, Failure> {
+    /// What is left of a lease.
+    pub fn time_to_live(&self, id: i64, budget: Duration) -> Result<Looked, Failure> {
         match self.call("/v3/lease/timetolive", &Look { id }, budget, left) {
-            Err(Failure::LeaseGone) => Ok(None),
+            // Without a header.
+            Err(Failure::LeaseGone) => Ok(Looked::Gone { cluster: 0 }),
             answer => answer,
         }
     }
@@ -117,11 +128,11 @@ pub(crate) fn granted(bytes: &[u8]) -> Result<(i64, Duration), serde_json::Error
     }
 }
 
-pub(crate) fn left(bytes: &[u8]) -> Result<Option<TimeToLive>, serde_json::Error> {
+pub(crate) fn left(bytes: &[u8]) -> Result<Looked, serde_json::Error> {
     let left: Left = serde_json::from_slice(bytes)?;
     match left.granted {
         // One that etcd knows has a whole time to live, whatever is left of it.
-        1.. => Ok(Some(TimeToLive {
+        1.. => Ok(Looked::Lives(TimeToLive {
             remaining: match left.ttl {
                 ..=0 => Duration::ZERO,
                 ttl => seconds(ttl),
@@ -130,7 +141,9 @@ pub(crate) fn left(bytes: &[u8]) -> Result<Option<TimeToLive>, serde_json::Error
             term: left.header.raft_term,
             cluster: left.header.cluster_id,
         })),
-        _ if left.ttl < 0 => Ok(None),
+        _ if left.ttl < 0 => Ok(Looked::Gone {
+            cluster: left.header.cluster_id,
+        }),
         _ => Err(serde_json::Error::custom("a lease without any number")),
     }
 }
@@ -155,7 +168,10 @@ mod tests {
 
     fn read(json: &str) -> Result<Option<(u64, u64)>, ()> {
         let found = left(json.as_bytes()).map_err(drop)?;
-        Ok(found.map(|f| (f.remaining.as_secs(), f.granted.as_secs())))
+        Ok(match found {
+            Looked::Lives(f) => Some((f.remaining.as_secs(), f.granted.as_secs())),
+            Looked::Gone { .. } => None,
+        })
     }
 
     #[test]

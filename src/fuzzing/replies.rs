@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::plain::{Json, Read, Wrong};
 use crate::error::Error;
-use crate::etcd::{Failure, reading};
+use crate::etcd::{Failure, Looked, reading};
 use crate::kv::Kv;
 
 /// What is told of an error, at most, in bytes: it stands in logs.
@@ -66,7 +66,7 @@ enum Answer {
     },
     Granted((i64, Duration)),
     /// Left, granted, term, cluster.
-    Left(Option<(Duration, Duration, u64, u64)>),
+    Left(Result<(Duration, Duration, u64, u64), u64>),
     Renewed(Duration),
     Refused(String),
     Token(String),
@@ -142,8 +142,11 @@ fn granted(tree: &Json) -> Read<Answer> {
     }
 }
 
-fn left_of(left: Option<crate::etcd::TimeToLive>) -> Answer {
-    Answer::Left(left.map(|left| (left.remaining, left.granted, left.term, left.cluster)))
+fn left_of(looked: Looked) -> Answer {
+    Answer::Left(match looked {
+        Looked::Lives(left) => Ok((left.remaining, left.granted, left.term, left.cluster)),
+        Looked::Gone { cluster } => Err(cluster),
+    })
 }
 
 fn left(tree: &Json) -> Read<Answer> {
@@ -151,13 +154,13 @@ fn left(tree: &Json) -> Read<Answer> {
     let (ttl, granted): (i64, i64) = (tree.number("TTL")?, tree.number("grantedTTL")?);
     let (term, cluster) = (header.term, header.cluster);
     match (granted > 0, ttl < 0) {
-        (true, _) => Ok(Answer::Left(Some((
+        (true, _) => Ok(Answer::Left(Ok((
             seconds(ttl.max(0)),
             seconds(granted),
             term,
             cluster,
         )))),
-        (false, true) => Ok(Answer::Left(None)),
+        (false, true) => Ok(Answer::Left(Err(cluster))),
         (false, false) => Err(Wrong::Refused),
     }
 }

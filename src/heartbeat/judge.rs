@@ -38,8 +38,10 @@ pub(crate) enum Next {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shown {
     Lease(TimeToLive),
-    /// etcd does not know it.
-    Gone,
+    /// It is unknown to the etcd of that cluster.
+    Gone {
+        cluster: u64,
+    },
     /// Nothing: etcd did not answer.
     Nothing,
 }
@@ -172,19 +174,30 @@ impl Judge {
             // The lease may have been found gone before the news came to us.
             Some((window, gone)) => {
                 let at = gone.map_or(now, |gone| gone.min(now));
-                Finding::Seen(match window.ended(at) {
-                    Ended::Early if self.was_elected(at, window.last.granted) => Ended::Unclear,
-                    ended => ended,
+                let ended = window.ended(at);
+                Finding::Seen(match self.holds(ended, at, &window.last) {
+                    true => ended,
+                    false => Ended::Unclear,
                 })
             }
             None => Finding::Unseen,
         }
     }
 
-    /// So lately that an early end may be an old leader's doing.
-    fn was_elected(&self, at: Instant, granted: Duration) -> bool {
-        let elected = self.health.elected;
-        elected.is_some_and(|elected| at < elected + granted.max(OLD_LEADER))
+    /// G6: an election gives every lease its whole time, whatever was seen of it before. So who ran
+    /// out was seen to have little left since the last election, or silence of etcd, that may hide
+    /// one. And who went early, so soon after one, may be an old leader's doing.
+    fn holds(&self, ended: Ended, at: Instant, last: &Observation) -> bool {
+        let Health {
+            elected, shaken, ..
+        } = self.health;
+        match ended {
+            Ended::Early => {
+                elected.is_none_or(|elected| at >= elected + last.granted.max(OLD_LEADER))
+            }
+            Ended::RanOut => shaken.is_none_or(|shaken| last.sent >= shaken),
+            Ended::Unclear => true,
+        }
     }
 
     pub fn suspicion(&self, lease: i64) -> Option<Evidence> {
@@ -256,12 +269,16 @@ impl Judge {
         fraction: f64,
     ) -> Vec<Doubt> {
         match shown {
-            Shown::Nothing => self.trouble(),
+            Shown::Nothing => {
+                self.health.shaken = Some(answered);
+                self.trouble();
+            }
             Shown::Lease(found) if self.is_elected(&found) => {
                 // An election renews every lease.
                 if self.cluster == Some(found.cluster) {
                     self.health.elected = Some(answered);
                 }
+                self.health.shaken = Some(sent);
                 (self.cluster, self.term) = (Some(found.cluster), found.term);
                 self.health.sound_since = Some(sent);
             }
@@ -293,8 +310,9 @@ impl Judge {
                     }
                 }
             }
-            Shown::Gone => subject.is_gone(answered),
-            Shown::Nothing => subject.unknown(answered, fraction),
+            Shown::Gone { cluster } if self.cluster == Some(cluster) => subject.is_gone(answered),
+            // G6: what a wiped etcd does not know proves nothing.
+            Shown::Gone { .. } | Shown::Nothing => subject.unknown(answered, fraction),
         }
         self.overdue += usize::from(subject.is_overdue());
         self.overdue -= usize::from(was_overdue);

@@ -18,6 +18,9 @@ pub(super) struct Health {
     pub sound_since: Option<Instant>,
     /// When an election was last heard of.
     pub elected: Option<Instant>,
+    /// What was seen before may not hold any more: etcd has been silent since, or has elected,
+    /// which gives every lease its whole time.
+    pub shaken: Option<Instant>,
 }
 
 #[derive(Debug)]

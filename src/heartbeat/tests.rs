@@ -476,6 +476,51 @@ fn g6_who_is_thrown_out_after_an_election_has_not_left() {
     }
 }
 
+/// An election, or an outage that may hide one, gives the whole time also to who had little left:
+/// what was seen before does not prove that it ran out.
+#[test]
+fn g6_who_was_late_before_an_election_has_not_run_out() {
+    let zero = Instant::now();
+    let left = |seconds, term, cluster| {
+        Shown::Lease(TimeToLive {
+            remaining: Duration::from_secs(seconds),
+            granted: Duration::from_secs(5),
+            term,
+            cluster,
+        })
+    };
+    let at = |millis| (zero + ms(millis), zero + ms(millis + 2));
+    for (between, then, ended) in [
+        (left(4, 2, 1), None, Ended::RanOut),
+        // A node that lags.
+        (left(4, 1, 1), None, Ended::RanOut),
+        (Shown::Nothing, None, Ended::Unclear),
+        (left(4, 3, 1), None, Ended::Unclear),
+        // Restored from a backup.
+        (left(4, 2, 5), None, Ended::Unclear),
+        // Looked at once more.
+        (Shown::Nothing, Some(left(0, 2, 1)), Ended::RanOut),
+        (left(4, 3, 1), Some(left(0, 3, 1)), Ended::RanOut),
+        (left(4, 3, 1), Some(left(4, 3, 1)), Ended::Unclear),
+    ] {
+        let mut judge = Judge::new(Check::All, 50, None, zero);
+        let late = member("go/1", 7, None);
+        judge.track(&late, zero, 0.0);
+        judge.track(&member("go/2", 8, None), zero, 0.0);
+        let mut look = |lease, shown, (sent, answered)| {
+            judge.shown(lease, shown, sent, answered, 0.0);
+        };
+        look(7, left(4, 2, 1), at(0));
+        look(7, left(0, 2, 1), at(4500));
+        look(8, between, at(4600));
+        if let Some(shown) = then {
+            look(7, shown, at(4700));
+        }
+        let finding = judge.finding(&late, zero + ms(5800));
+        assert_eq!(finding, Finding::Seen(ended), "{between:?}, {then:?}");
+    }
+}
+
 /// Several members on one lease; a lease that was found gone before the watch told of it.
 #[test]
 fn leases_that_are_shared_and_leases_that_go_unheard() {
@@ -495,7 +540,13 @@ fn leases_that_are_shared_and_leases_that_go_unheard() {
     judge.untrack(7, "a/1");
     let early = Finding::Seen(Ended::Early);
     assert_eq!(judge.finding(&two, zero + ms(900)), early);
-    judge.shown(7, Shown::Gone, zero + ms(1000), zero + ms(1001), 0.0);
+    judge.shown(
+        7,
+        Shown::Gone { cluster: 1 },
+        zero + ms(1000),
+        zero + ms(1001),
+        0.0,
+    );
     assert_eq!(
         judge.finding(&two, zero + ms(60_000)),
         early,

@@ -96,10 +96,12 @@ impl State {
 
     /// What etcd answered to a question that a departure waits for.
     pub fn answered(&mut self, ticket: u64, shown: Shown, now: Instant) -> Told {
+        let ours = |cluster| self.roster.cluster() == Some(cluster);
         let answer = match shown {
-            Shown::Lease(_) => Answer::Alive,
-            Shown::Gone => Answer::Gone,
-            Shown::Nothing => Answer::None,
+            Shown::Lease(found) if ours(found.cluster) => Answer::Alive,
+            Shown::Gone { cluster } if ours(cluster) => Answer::Gone,
+            // G6: what another etcd says of it, such as a wiped one, proves nothing.
+            _ => Answer::None,
         };
         let (scene, mut told) = (self.scene(now), Vec::new());
         self.delay.answered(ticket, answer, &scene, &mut told);
@@ -139,5 +141,84 @@ impl Hub {
 
     pub fn answered(&self, ticket: u64, shown: Shown) {
         report(&self.change(|state, now| state.answered(ticket, shown, now)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::state::Setup;
+    use super::*;
+    use crate::delay::MassLoss;
+    use crate::etcd::TimeToLive;
+    use crate::jitter::Random;
+    use crate::kv::{Kv, KvEvent};
+    use crate::member::{Document, Keyspace};
+    use crate::roster::{Rules, TypeFilter};
+    use crate::settings::Check;
+
+    /// A wiped etcd knows no lease: that says nothing of how a member went before.
+    #[test]
+    fn g6_an_answer_of_another_etcd_proves_nothing() {
+        for (cluster, reason) in [
+            (1, "(revoked)"),
+            (2, "(deregistered)"),
+            (0, "(deregistered)"),
+        ] {
+            let now = Instant::now();
+            let keys = Keyspace::new("pitaya/");
+            let rules = Rules {
+                keys: keys.clone(),
+                filter: TypeFilter::default(),
+                max_value_bytes: 1000,
+                max_members: 10,
+            };
+            let setup = Setup {
+                rules: Arc::new(rules),
+                own: None,
+                check: Check::All,
+                check_rate: 50,
+                verdict_timeout: Duration::from_millis(200),
+                mass_loss: MassLoss {
+                    share: 0.5,
+                    hold: Duration::from_secs(5),
+                },
+            };
+            let mut state = State::new(setup, Random::seeded(1), now);
+            let mut listing = state.new_listing();
+            let key = b"pitaya/servers/go/1".to_vec();
+            listing.page(vec![Kv {
+                key: key.clone(),
+                value: Document::default().to_json("go/1").into(),
+                create_revision: 5,
+                mod_revision: 5,
+                lease: 7,
+            }]);
+            state.listing(listing.complete(), 5, 1, now);
+            let seen = TimeToLive {
+                remaining: Duration::from_secs(8),
+                granted: Duration::from_secs(10),
+                term: 2,
+                cluster: 1,
+            };
+            state.shown(7, Shown::Lease(seen), (now, now), now);
+            let gone = KvEvent::Delete {
+                key,
+                mod_revision: 6,
+            };
+            assert_eq!(state.events(vec![gone], now).events.len(), 0);
+            let Request::Ask(question) = state.next_request(now) else {
+                panic!("nothing is asked");
+            };
+            let mut told = state
+                .answered(question.ticket, Shown::Gone { cluster }, now)
+                .events;
+            told.extend(state.tick(now + Duration::from_secs(1)).1.events);
+            let [told] = &told[..] else {
+                panic!("{told:?}");
+            };
+            assert!(told.to_string().ends_with(reason), "{told}, not {reason}");
+        }
     }
 }

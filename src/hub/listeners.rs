@@ -64,6 +64,13 @@ impl State {
         self.wakes.flusher = true;
     }
 
+    /// How many events wait for a listener outside its channel.
+    #[cfg(test)]
+    pub fn waiting(&self, id: u64) -> Option<u64> {
+        let slot = self.listeners.iter().find(|slot| slot.id == id);
+        slot.map(|slot| slot.outlet.depth())
+    }
+
     /// The end: what was delayed is told, and nobody can come any more.
     fn end(&mut self, now: Instant) {
         let (scene, mut told) = (self.scene(now), Vec::new());

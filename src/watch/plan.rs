@@ -7,7 +7,8 @@
 //!   never moves it.
 //! * **G9 No silent stall**: etcd is asked to end each stream after half the stall bound, so an
 //!   idle one proves itself alive; one silent for 7/10 of the bound is dropped, and the attempt
-//!   to open another is given 1/4. So `StoreLost` comes within the bound.
+//!   to open another is given 1/4. Where the next try could not end within the bound, etcd counts
+//!   as lost before it. So `StoreLost` comes within the bound.
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ const BEHIND: i64 = 10_000;
 pub(crate) struct Timing {
     pub stall_bound: Duration,
     pub connect_timeout: Duration,
+    pub request_timeout: Duration,
     pub reconcile_interval: Duration,
     /// How many there are to ask.
     pub endpoints: usize,
@@ -111,8 +113,8 @@ pub(crate) struct Plan {
     state: State,
     stream: Stream,
     cluster: Option<u64>,
-    /// When etcd has answered last.
-    contact: Instant,
+    /// When etcd's last word came, whatever it said.
+    heard: Instant,
     /// It has answered once, and is not lost since.
     reachable: bool,
     /// Attempts in a row that did not even reach etcd.
@@ -139,7 +141,7 @@ impl Plan {
                 alive: false,
             },
             cluster: None,
-            contact: now,
+            heard: now,
             reachable: false,
             misses: 0,
             streams_failed: false,
@@ -170,6 +172,19 @@ impl Plan {
             opened: now,
             alive: false,
         };
+        let (connect, answer) = self.limits();
+        Open {
+            start_revision,
+            // Jittered: clients that came back together would renew together, for ever.
+            period: self.random.about(self.period()),
+            connect,
+            answer,
+            silence: self.timing.stall_bound.mul_f64(0.7),
+        }
+    }
+
+    /// Bounds on connecting for a stream, and on the wait for its answer then.
+    fn limits(&self) -> (Duration, Duration) {
         let Timing {
             stall_bound,
             connect_timeout,
@@ -177,18 +192,24 @@ impl Plan {
         } = self.timing;
         let quarter = stall_bound / 4;
         let connect = connect_timeout.min(quarter / 4);
-        Open {
-            start_revision,
-            // Jittered: clients that came back together would renew together, for ever.
-            period: self.random.about(self.period()),
-            connect,
+        let answer = match self.timing.endpoints {
+            1 => quarter - connect,
             // A hanging endpoint that has substitutes costs no more than a dead one.
-            answer: match self.timing.endpoints {
-                1 => quarter - connect,
-                _ => connect_timeout.min(quarter - connect),
-            },
-            silence: stall_bound.mul_f64(0.7),
-        }
+            _ => connect_timeout.min(quarter - connect),
+        };
+        (connect, answer)
+    }
+
+    /// G9: so long after etcd's last word the next try may begin, to end within the bound.
+    fn latest(&self) -> Duration {
+        let longest = match self.state {
+            State::Watch => {
+                let (connect, answer) = self.limits();
+                connect + answer
+            }
+            State::List(_) | State::Reconcile => self.timing.request_timeout,
+        };
+        self.timing.stall_bound.saturating_sub(longest)
     }
 
     fn period(&self) -> Duration {
@@ -211,7 +232,7 @@ impl Plan {
                 self.contact(next, now)
             }
             // Its pages outlived their revision: from the start.
-            Err(Failure::NoSuchRevision) => self.next(State::List(Why::Compacted)),
+            Err(Failure::NoSuchRevision) => self.anew(Why::Compacted, now),
             Err(other) => self.failed(Trouble::Unasked(other), now),
         }
     }
@@ -223,7 +244,7 @@ impl Plan {
             Ok((cluster, _)) if self.cluster != Some(cluster) => State::List(Why::ClusterChanged),
             Ok((_, false)) => State::List(Why::LostEvents),
             Ok((_, true)) => State::Watch,
-            Err(Failure::NoSuchRevision) => return self.next(State::List(Why::Compacted)),
+            Err(Failure::NoSuchRevision) => return self.anew(Why::Compacted, now),
             Err(other) => return self.failed(Trouble::Unasked(other), now),
         };
         let next = self.next(next);
@@ -245,12 +266,12 @@ impl Plan {
     /// The watch stands.
     pub fn created(&mut self, revision: i64, cluster: u64, now: Instant) -> Reaction {
         if self.cluster != Some(cluster) {
-            return self.next(State::List(Why::ClusterChanged));
+            return self.anew(Why::ClusterChanged, now);
         }
         // This endpoint is behind us: etcd was wiped or restored, or it lags. A linearizable
         // listing tells which.
         if revision < self.stream.start_revision - 1 {
-            return self.next(State::List(Why::WentBack));
+            return self.anew(Why::WentBack, now);
         }
         self.stream.alive = true;
         self.behind = revision.saturating_sub(self.stream.start_revision);
@@ -274,8 +295,8 @@ impl Plan {
     }
 
     /// Where it was to start is compacted away.
-    pub fn compacted(&mut self) -> Reaction {
-        self.next(State::List(Why::Compacted))
+    pub fn compacted(&mut self, now: Instant) -> Reaction {
+        self.anew(Why::Compacted, now)
     }
 
     /// The server has ended it in good order.
@@ -326,10 +347,25 @@ impl Plan {
             State::List(_) if self.just_listed => self.backoff.next(),
             _ => Duration::ZERO,
         };
+        let wait = match self.reachable {
+            true => wait.min(self.latest()),
+            false => wait,
+        };
         Reaction {
             over: Some(wait),
             ..Reaction::default()
         }
+    }
+
+    /// etcd's word shows that all has to be listed. It confirms nothing of the view.
+    fn anew(&mut self, why: Why, now: Instant) -> Reaction {
+        self.heard(now);
+        self.next(State::List(why))
+    }
+
+    fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.misses = 0;
     }
 
     /// Time to look whether the stream has brought everything.
@@ -341,8 +377,7 @@ impl Plan {
     }
 
     fn contact(&mut self, reaction: Reaction, now: Instant) -> Reaction {
-        self.contact = now;
-        self.misses = 0;
+        self.heard(now);
         self.reachable = true;
         Reaction {
             confirmed: true,
@@ -358,14 +393,17 @@ impl Plan {
     }
 
     fn failed(&mut self, trouble: Trouble, now: Instant) -> Reaction {
-        self.state = match (&trouble, self.state) {
-            // What the stream can't bring, a listing does.
-            (Trouble::Broken(Failure::Final(Error::TooLarge { .. })), _) => {
-                State::List(Why::Oversized)
-            }
-            (Trouble::Broken(Failure::Final(Error::Protocol { .. })), _) => {
-                State::List(Why::Unreadable)
-            }
+        // What the stream can't bring, a listing does.
+        let unfit = match &trouble {
+            Trouble::Broken(Failure::Final(Error::TooLarge { .. })) => Some(Why::Oversized),
+            Trouble::Broken(Failure::Final(Error::Protocol { .. })) => Some(Why::Unreadable),
+            _ => None,
+        };
+        if unfit.is_some() {
+            self.heard(now);
+        }
+        self.state = match (unfit, self.state) {
+            (Some(why), _) => State::List(why),
             (_, State::List(why)) => State::List(why),
             (_, State::Watch | State::Reconcile) => State::Watch,
         };
@@ -379,8 +417,9 @@ impl Plan {
         let substitute = matches!(failure, Failure::Elsewhere(_)) && !all_missed;
         let error = failure.into_error();
         let bound = self.timing.stall_bound;
-        let silence = now.saturating_duration_since(self.contact);
-        let lost = all_missed || silence >= bound.mul_f64(0.9);
+        let silence = now.saturating_duration_since(self.heard);
+        let latest = self.latest();
+        let lost = all_missed || silence >= bound.mul_f64(0.9) || silence > latest;
         self.reachable &= !lost;
         let wait = match error.is_setup() && !substitute {
             // Haste would not help, and may lock an account.
@@ -389,7 +428,7 @@ impl Plan {
         };
         let wait = match self.reachable {
             // Until etcd counts as lost, the next try has to end within the stall bound.
-            true => wait.min(bound.mul_f64(0.75).saturating_sub(silence)),
+            true => wait.min(latest - silence),
             false => wait,
         };
         let failed = Failed {
@@ -403,5 +442,50 @@ impl Plan {
             over: Some(wait),
             ..Reaction::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each try at a hanging endpoint may take its whole bound, so the last one has to begin early
+    /// enough.
+    #[test]
+    fn g9_the_last_of_several_tries_ends_within_the_bound() {
+        let (zero, ms) = (Instant::now(), Duration::from_millis);
+        let timing = Timing {
+            stall_bound: ms(10_000),
+            connect_timeout: ms(1000),
+            request_timeout: ms(5000),
+            reconcile_interval: ms(60_000),
+            endpoints: 3,
+        };
+        let random = Random::seeded(1);
+        let backoff = Backoff::new((ms(100), ms(5000)), random.clone());
+        let mut plan = Plan::new(timing, backoff, random, zero);
+        let hung = || {
+            let reason = "hung".into();
+            Failure::Elsewhere(Error::Protocol { reason })
+        };
+        assert!(plan.listed(Ok(1), zero).confirmed);
+        plan.step(1, zero);
+        assert!(plan.created(1, 1, zero).confirmed);
+        let mut now = zero + ms(7000);
+        let mut reaction = plan.broke(hung(), now);
+        while !reaction.failed.expect("it failed").lost {
+            now += reaction.over.expect("it is over");
+            let Step::Watch(open) = plan.step(1, now) else {
+                panic!("it goes on watching");
+            };
+            now += open.connect + open.answer;
+            reaction = plan.unopened(hung(), now);
+        }
+        assert!(now <= zero + timing.stall_bound, "{:?}", now - zero);
+        // The same of a listing, which tries all endpoints itself.
+        plan.created(1, 1, zero);
+        plan.anew(Why::Compacted, zero);
+        let lost = plan.listed(Err(hung()), zero + ms(5001));
+        assert!(lost.failed.is_some_and(|failed| failed.lost));
     }
 }
