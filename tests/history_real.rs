@@ -224,7 +224,7 @@ fn plan(name: &str, capacity: usize, delay: u64) -> Plan {
 }
 
 #[test]
-fn g1_to_g10_hold_over_a_wild_history() {
+fn g1_g2_g3_g4_g5_g6_g7_g10_hold_over_a_wild_history() {
     let etcd = Etcd::start();
     let reader = TruthReader::start("pitaya/", vec![etcd.endpoint()]);
     let deeds = Mutex::new(Deeds {

@@ -10,7 +10,7 @@ bash tests/etcd.sh
 etcd=$(cd "${CARGO_TARGET_DIR:-target}/etcd" && pwd)
 
 # Not about a store, or about both: once, or with each etcd, is enough.
-elsewhere=(conformance demo embedded embedded_load resources support_selftest table)
+elsewhere=(chaos conformance demo embedded embedded_load resources support_selftest table)
 # What the embedded registry can't do.
 needs_etcd=(
     auth tls                                     # it has neither

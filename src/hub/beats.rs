@@ -190,7 +190,7 @@ mod tests {
             let key = b"pitaya/servers/go/1".to_vec();
             listing.page(vec![Kv {
                 key: key.clone(),
-                value: Document::default().to_json("go/1").into(),
+                value: Document::default().to_json("go/1"),
                 create_revision: 5,
                 mod_revision: 5,
                 lease: 7,
