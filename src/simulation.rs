@@ -16,7 +16,9 @@
 //! * **G2** Where etcd is restored, each member's revisions may fall back once, when the client is
 //!   given a listing of the new history; a listener that is behind may hear it later.
 //! * **G6** A stream that has lost the event by which a key moved to another lease tells of the old
-//!   one: how such a key ended is not judged, until the next listing. And who misses a renewal, and
+//!   one: how such a key ended is not judged, until the next listing. A lease that ran out, and
+//!   that a restore brings back before etcd is asked about it, is taken for one that lives: its
+//!   owner may be told as deregistered. And who misses a renewal, and
 //!   goes when its lease would have run out for that, may be told to have run out.
 
 mod book;

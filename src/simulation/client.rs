@@ -220,13 +220,13 @@ impl Client {
         self.changed |= !told.events.is_empty();
         for event in self.bugged(told.events) {
             (world.trace)(&|| format!("told: {event}"));
-            self.explains(&event, now)?;
+            self.explains(&event, now, world.store)?;
             self.prompt.take(&event)?;
         }
         Ok(())
     }
 
-    fn explains(&mut self, event: &Event, now: Ms) -> Result<(), Violation> {
+    fn explains(&mut self, event: &Event, now: Ms, store: &Store) -> Result<(), Violation> {
         let wrong = |guarantee, what: String| {
             Err(Violation {
                 guarantee,
@@ -287,7 +287,13 @@ impl Client {
         if event.revision() != Some(due.revision) {
             return wrong("G6", format!("it went at revision {}, {now}", due.revision));
         }
-        match due.causes.allow(told) {
+        // A restore has brought back the lease that etcd was asked about.
+        let revived = told == "deregistered" && due.epoch != store.current() && {
+            let lease = gone.lease();
+            let mut seen = self.checking.seen.range((lease, due.since)..=(lease, now));
+            seen.next().is_some()
+        };
+        match revived || due.causes.allow(told) {
             true => Ok(()),
             false => wrong("G6", format!("{:?}", due.causes)),
         }

@@ -21,7 +21,7 @@ pub struct Expected {
 pub struct Due {
     pub since: Ms,
     /// Of the history in which it went.
-    epoch: usize,
+    pub epoch: usize,
     pub revision: i64,
     pub causes: Causes,
     pub token: Option<String>,

@@ -223,7 +223,14 @@ impl Processes {
         }
         match what {
             0..38 => {
-                there?;
+                let there = there?;
+                // Headcount updates only what is its own.
+                if process.kind == Kind::Headcount {
+                    let ours = format!("{}-{}", process.name, process.token);
+                    if Self::token_of(store, &there)? != ours {
+                        return None;
+                    }
+                }
                 let value = self.value(n, store, dice.permille(800));
                 store.commit(&[Op::Put(key, value, lease.max(0))]);
                 Some("updates")
