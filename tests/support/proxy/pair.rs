@@ -63,7 +63,8 @@ impl Pair {
                 if lane.wants_input() {
                     wanted[from] |= libc::POLLIN;
                 }
-                if lane.has_output(now) {
+                // Into the dark nothing goes, not even the end.
+                if !self.dark && lane.has_output(now) {
                     wanted[to] |= libc::POLLOUT;
                 }
             }
