@@ -1,5 +1,6 @@
-//! **G2 Ordered**, among all members: as long as nothing is listed anew or folded, what is told at
-//! once comes in the order of revisions, and those of one revision stand together.
+//! **G2 Ordered**, among all members: as long as nothing is listed anew, and nothing has to wait in
+//! a queue, what is told at once comes in the order of revisions, and those of one revision stand
+//! together. A queue that lags keeps the order of each member alone, which `Pairing` judges.
 
 use super::placed::Placed;
 use super::verdict::{Summary, Violation};
@@ -8,7 +9,7 @@ pub fn judge(placed: &Placed, sum: &mut Summary) -> Result<(), Violation> {
     let Some(synced) = placed.synced else {
         return Ok(());
     };
-    if placed.may_have_relisted() || !placed.lagged.is_empty() {
+    if !placed.log.fast || placed.may_have_relisted() || !placed.lagged.is_empty() {
         return Ok(());
     }
     let mut last = 0;
