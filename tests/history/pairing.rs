@@ -160,7 +160,9 @@ impl Pairing {
         if !same || content.as_ref().is_some_and(|c| *c != seen.content) {
             return broken("G3", format!("not from what was told: {seen:?}"));
         }
-        if now.incarnation != life && !(self.mass_loss && (old || now.incarnation > life)) {
+        // Folded into what waits already, it may come before the mass loss is told.
+        let mass_loss = self.mass_loss || self.lagged;
+        if now.incarnation != life && !(mass_loss && (old || now.incarnation > life)) {
             return broken("G3", "another life, and no mass was lost");
         }
         if !old && now.revision <= revision {

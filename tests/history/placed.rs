@@ -108,7 +108,11 @@ pub fn place<'a>(
                 Some(_) => {
                     let old = before.is_some_and(|(own, _)| own < front);
                     behind
-                        .and_then(|(own, _)| (own..front).find_map(|e| exact(seen, e, epochs)))
+                        .and_then(|(own, _)| {
+                            let there =
+                                |e| exact(seen, e, epochs).or_else(|| listed(seen, e, epochs));
+                            (own..front).find_map(there)
+                        })
                         .or_else(|| departure(seen, front, epochs, old, index > over[front]))
                 }
                 None => behind
@@ -232,6 +236,14 @@ fn exact(seen: &Seen, epoch: usize, epochs: &[Timeline]) -> Option<Found> {
         .then_some((epoch, Some(step), true))
 }
 
+/// A departure that a listing of that epoch has found out.
+fn listed(seen: &Seen, epoch: usize, epochs: &[Timeline]) -> Option<Found> {
+    let step = epochs[epoch].end(&seen.name, seen.incarnation)?;
+    let revision = epochs[epoch].steps(&seen.name)[step].revision;
+    let within = revision <= seen.revision && seen.revision <= epochs[epoch].last;
+    within.then_some((epoch, Some(step), false))
+}
+
 /// What follows, in an epoch before `front`, on what was told of the member last. Numbers begin
 /// anew with each epoch, so what lies before it is another one's.
 fn goes_on(
@@ -255,12 +267,6 @@ fn departure(
     old: bool,
     may_be_over: bool,
 ) -> Option<Found> {
-    let listed = || {
-        let step = epochs[epoch].end(&seen.name, seen.incarnation)?;
-        let revision = epochs[epoch].steps(&seen.name)[step].revision;
-        let within = revision <= seen.revision && seen.revision <= epochs[epoch].last;
-        within.then_some((epoch, Some(step), false))
-    };
     let gone_with_the_epoch = || {
         let next = epochs.get(epoch + 1).filter(|_| may_be_over)?;
         (seen.revision <= next.last).then_some((epoch + 1, None, false))
@@ -271,7 +277,7 @@ fn departure(
     };
     exact(seen, epoch, epochs)
         .or_else(of_an_old_one)
-        .or_else(listed)
+        .or_else(|| listed(seen, epoch, epochs))
         .or_else(|| (epoch + 1..epochs.len()).find_map(|e| exact(seen, e, epochs)))
         .or_else(gone_with_the_epoch)
 }
