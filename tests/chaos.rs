@@ -3,9 +3,9 @@
 //! judge goes through what everybody was told.
 //!
 //! ```text
-//! cargo test --test chaos                                        # 2 minutes, another script each time
-//! HEADCOUNT_CHAOS_SECONDS=7200 cargo test --test chaos -- --nocapture
-//! HEADCOUNT_CHAOS_SEED=7 cargo test --test chaos                 # the same script again
+//! cargo test --test chaos hold -- --ignored --nocapture           # 2 minutes, another script each time
+//! HEADCOUNT_CHAOS_SECONDS=7200 …                                # so long
+//! HEADCOUNT_CHAOS_SEED=7 …                                      # the same script again
 //! ```
 //!
 //! A seed repeats the script, not what the machine makes of it. What is left of a run that failed
