@@ -15,16 +15,7 @@ pub(crate) fn below(n: usize) -> usize {
 
 /// `period`, less up to a tenth.
 pub(crate) fn about(period: Duration) -> Duration {
-    period - period.mul_f64(0.1 * fraction())
-}
-
-/// In `[0, 1)`.
-pub(crate) fn fraction() -> f64 {
-    part(random())
-}
-
-fn part(random: u64) -> f64 {
-    (random >> 11) as f64 / (1u64 << 53) as f64
+    Random::new().about(period)
 }
 
 /// A generator (SplitMix64) for what decides: from the same seed it decides the same.
@@ -50,7 +41,7 @@ impl Random {
 
     /// In `[0, 1)`.
     pub fn fraction(&mut self) -> f64 {
-        part(self.next())
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// `period`, less up to a tenth.

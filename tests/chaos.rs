@@ -66,7 +66,7 @@ fn what_was_kept_is_judged_again() {
 }
 
 #[test]
-#[ignore = "about one run in ten still ends in a false alarm of the judge; --ignored runs it"]
+#[ignore = "3 of 11 runs were false alarms of the judge; mended, but not proven by 30 minutes yet"]
 fn g1_g2_g3_g4_g5_g6_g7_g10_hold_whatever_goes_wrong() {
     let seed = number("HEADCOUNT_CHAOS_SEED").unwrap_or_else(fresh_seed);
     let seconds = number("HEADCOUNT_CHAOS_SECONDS").unwrap_or(120).max(90);

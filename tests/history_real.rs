@@ -3,6 +3,7 @@
 
 mod history;
 mod support;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,9 @@ use serde_json::{Value, json};
 use support::etcd::Etcd;
 use support::gateway::{Gateway, b64};
 use support::proxy::Proxy;
+use support::random::Random;
 use support::wait::{eventually, until};
+use told::observer;
 
 /// Generous: the machine may be small and busy.
 const SOON: Duration = Duration::from_secs(30);
@@ -25,33 +28,11 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-fn handle(endpoint: &str) -> Builder {
-    Cluster::builder()
-        .endpoints([endpoint])
-        .connect_timeout(ms(500))
-        .request_timeout(ms(1500))
-        .stall_bound(ms(2000))
-        .backoff(ms(20), ms(300))
-}
-
-/// A small generator (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
 /// Somebody who writes members by hand, as other programs would.
 struct Writer<'a> {
     etcd: Gateway,
     number: u64,
-    dice: Dice,
+    dice: Random,
     deeds: &'a Mutex<Deeds>,
     /// Lease, and how often its value was changed.
     there: [Option<(i64, u64)>; 8],
@@ -154,7 +135,7 @@ fn write(etcd: &Etcd, deeds: &Mutex<Deeds>, seed: u64, commits: u64) {
                 let mut writer = Writer {
                     etcd: etcd.gateway(),
                     number,
-                    dice: Dice(seed * 10 + number),
+                    dice: Random(seed * 10 + number),
                     deeds,
                     there: [None; 8],
                     serial: seed * 100_000,
@@ -240,10 +221,10 @@ fn g1_g2_g3_g4_g5_g6_g7_g10_hold_over_a_wild_history() {
         let (kind, id) = name.split_once('/').expect("type/id");
         builder.member(kind, id).ttl(Duration::from_secs(2))
     };
-    let mut calm = Handle::start("calm", handle(&etcd.endpoint()), false);
-    let mut cut = Handle::start("cut", handle(&way.endpoint()), false);
-    let mut m1 = Handle::start("m/1", me("m/1", handle(&own_way.endpoint())), true);
-    let mut m2 = Handle::start("m/2", me("m/2", handle(&etcd.endpoint())), true);
+    let mut calm = Handle::start("calm", observer(etcd.endpoint()), false);
+    let mut cut = Handle::start("cut", observer(way.endpoint()), false);
+    let mut m1 = Handle::start("m/1", me("m/1", observer(own_way.endpoint())), true);
+    let mut m2 = Handle::start("m/2", me("m/2", observer(etcd.endpoint())), true);
     let fast = Plan {
         fast: true,
         ..plan("fast", 20_000, 0)

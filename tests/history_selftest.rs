@@ -162,7 +162,7 @@ fn every_lie_is_found_and_named() {
         for seed in 0..12 {
             let wipe = [Wipe::AtRest, Wipe::Never, Wipe::WhileSomeWait][seed as usize % 3];
             let mut history = made::good(seed, 80, wipe);
-            if lie(&mut history, &mut made::Dice(seed)).is_none() {
+            if lie(&mut history, &mut support::random::Random(seed)).is_none() {
                 continue;
             }
             told += 1;

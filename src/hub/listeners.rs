@@ -101,9 +101,9 @@ impl Hub {
         }
         let listeners = std::mem::take(&mut state.listeners);
         state.wake();
+        state.wakes.flusher = true;
         self.send(state.take_wakes());
         drop(state);
-        let _ = self.nudge.try_send(());
         for slot in listeners.iter().filter(|slot| slot.outlet.depth() > 0) {
             let (name, left) = (&slot.options.name, slot.outlet.depth());
             log::warn!("listener {name:?} never took its last {left} events");

@@ -332,16 +332,22 @@ fn g5_folding_is_told_before_what_was_folded() {
     );
 }
 
+/// One event fills the queue, and behind it a whole life comes and goes.
+fn life_unheard() -> (Outlet, Queue) {
+    let mut outlet = Outlet::default();
+    let mut queue = Queue::new(1);
+    let unheard = member("t/b", 2, 2);
+    outlet.offer(&Event::AddMember(member("t/a", 1, 1)), &mut queue);
+    outlet.offer(&Event::AddMember(Arc::clone(&unheard)), &mut queue);
+    outlet.offer(&down(&unheard, 3), &mut queue);
+    (outlet, queue)
+}
+
 /// A whole life that was never told leaves nothing to send, but that it was spared.
 #[test]
 fn g1_g5_what_vanished_is_said_to_be_folded_before_what_comes_next() {
     for flushed in [false, true] {
-        let mut outlet = Outlet::default();
-        let mut queue = Queue::new(1);
-        let unheard = member("t/b", 2, 2);
-        outlet.offer(&Event::AddMember(member("t/a", 1, 1)), &mut queue);
-        outlet.offer(&Event::AddMember(Arc::clone(&unheard)), &mut queue);
-        outlet.offer(&down(&unheard, 3), &mut queue);
+        let (mut outlet, mut queue) = life_unheard();
         let mut heard = Vec::new();
         let mut read = |queue: &mut Queue| {
             let events = queue.events.drain(..);
@@ -369,12 +375,7 @@ fn g1_g5_what_vanished_is_said_to_be_folded_before_what_comes_next() {
 /// The flusher has dropped what cancelled out while there was no room to say so.
 #[test]
 fn g1_g5_folding_is_told_although_nothing_waits_any_longer() {
-    let mut outlet = Outlet::default();
-    let mut queue = Queue::new(1);
-    let unheard = member("t/b", 2, 2);
-    outlet.offer(&Event::AddMember(member("t/a", 1, 1)), &mut queue);
-    outlet.offer(&Event::AddMember(Arc::clone(&unheard)), &mut queue);
-    outlet.offer(&down(&unheard, 3), &mut queue);
+    let (mut outlet, mut queue) = life_unheard();
     assert_eq!(outlet.flush(&mut queue), Delivery::Waiting);
     assert!(outlet.is_waiting());
     queue.events.clear();

@@ -238,28 +238,11 @@ impl Author {
 
     /// When it is over.
     fn act(&mut self, act: Big, from: u64, mut to: u64) -> u64 {
-        let asleep = (from.saturating_sub(200), to + 2500);
         match act {
-            Big::KillLeader => {
-                self.quorum.push(asleep);
-                self.cue(from, Step::KillLeader);
-                self.cue(to, Step::StartNodes);
-            }
-            Big::PauseLeader => {
-                self.quorum.push(asleep);
-                self.cue(from, Step::PauseLeader);
-                self.cue(to, Step::ResumeNodes);
-            }
-            Big::KillTwo => {
-                self.quorum.push(asleep);
-                self.cue(from, Step::KillTwo);
-                self.cue(to, Step::StartNodes);
-            }
-            Big::PauseTwo => {
-                self.quorum.push(asleep);
-                self.cue(from, Step::PauseTwo);
-                self.cue(to, Step::ResumeNodes);
-            }
+            Big::KillLeader => self.nodes(from, to, Step::KillLeader, Step::StartNodes),
+            Big::PauseLeader => self.nodes(from, to, Step::PauseLeader, Step::ResumeNodes),
+            Big::KillTwo => self.nodes(from, to, Step::KillTwo, Step::StartNodes),
+            Big::PauseTwo => self.nodes(from, to, Step::PauseTwo, Step::ResumeNodes),
             Big::CutOffMost => {
                 let fault = match self.random.below(2) {
                     0 => Fault::BlackHole,
@@ -281,11 +264,22 @@ impl Author {
                 self.cue(to - 200, Step::Compact);
             }
             Big::Wipe => {
-                self.quorum.push(asleep);
+                self.asleep(from, to);
                 self.cue(from, Step::Wipe);
             }
         }
         to
+    }
+
+    fn nodes(&mut self, from: u64, to: u64, down: Step, up: Step) {
+        self.asleep(from, to);
+        self.cue(from, down);
+        self.cue(to, up);
+    }
+
+    /// Meanwhile etcd may answer nobody.
+    fn asleep(&mut self, from: u64, to: u64) {
+        self.quorum.push((from.saturating_sub(200), to + 2500));
     }
 
     fn way(&mut self, group: usize, from: u64, to: u64, fault: Fault) {

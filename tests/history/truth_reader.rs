@@ -51,13 +51,6 @@ impl TruthReader {
         }
     }
 
-    /// Waits until everything up to this revision of the present epoch was read.
-    #[track_caller]
-    pub fn read_up_to(&self, revision: i64, bound: Duration) {
-        let read = |epoch: &Epoch| epoch.read_to >= revision;
-        self.wait(bound, |truth| truth.epochs.last().is_some_and(read));
-    }
-
     /// Waits until everything was read that etcd holds now; that revision.
     #[track_caller]
     pub fn catch_up(&self, bound: Duration) -> i64 {
@@ -88,18 +81,6 @@ impl TruthReader {
                 panic!("not read within {bound:?}; there is {read:?}");
             }
         }
-    }
-
-    /// Waits until there are so many epochs. (`catch_up` waits by itself for a new one with another
-    /// cluster id; a restored etcd may keep its id.)
-    #[track_caller]
-    pub fn wait_epochs(&self, count: usize, bound: Duration) {
-        self.wait(bound, |truth| truth.epochs.len() >= count);
-    }
-
-    /// How many epochs there are so far.
-    pub fn epochs(&self) -> usize {
-        self.shared.truth.lock().epochs.len()
     }
 
     /// What was read so far.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::history::pairing::Pairing;
 use crate::history::{At, Told, now};
 use crate::support::gateway::{Gateway, b64};
+pub use crate::support::random::Random;
 
 /// Incarnation and revision, by `type/id`.
 pub type View = BTreeMap<String, (i64, i64)>;
@@ -136,18 +137,7 @@ pub fn add(etcd: &Gateway, name: &str) {
     commit(etcd, vec![put(name, 0)]);
 }
 
-/// A small generator (SplitMix64), so that every run makes the same history.
-pub struct Random(pub u64);
-
 impl Random {
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
     /// Some of the names put, some deleted, each at most once.
     pub fn changes(&mut self, names: &[String]) -> Vec<Value> {
         let (mut changes, step) = (Vec::new(), self.below(1_000_000));

@@ -16,24 +16,12 @@ use std::collections::BTreeMap;
 
 use self::ear::Ear;
 use crate::history::{Act, At, Change, Deed, Epoch, History, Log, Nanos, Seen, Told};
+use crate::support::random::Random;
 
 const MS: Nanos = 1_000_000;
 /// So late everything is told.
 const LAG: Nanos = 2 * MS;
 const TTL: Nanos = 3_000 * MS;
-
-/// A small generator (SplitMix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 #[derive(Clone)]
 struct Member {
@@ -43,7 +31,7 @@ struct Member {
 }
 
 struct Maker {
-    dice: Dice,
+    dice: Random,
     at: Nanos,
     revision: i64,
     serial: u64,
@@ -127,7 +115,7 @@ impl Maker {
         history.bounds.slack = 20 * MS;
         history.bounds.delivery = 100 * MS;
         Maker {
-            dice: Dice(seed),
+            dice: Random(seed),
             at: 1_000_000 * MS,
             revision: 1,
             serial: 0,

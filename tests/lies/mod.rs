@@ -2,11 +2,12 @@
 
 pub mod made;
 
-use self::made::{CUT, Dice, FAST, LATE, SLOW};
+use self::made::{CUT, FAST, LATE, SLOW};
 use crate::history::{Act, At, History, Log, Nanos, Seen, Told};
+use crate::support::random::Random;
 
 /// Makes it wrong, where there is an opportunity.
-type Lie = fn(&mut History, &mut Dice) -> Option<()>;
+type Lie = fn(&mut History, &mut Random) -> Option<()>;
 
 const MS: Nanos = 1_000_000;
 
@@ -429,7 +430,7 @@ pub fn told_after_a_wipe(h: &History, log: usize) -> Vec<usize> {
     late.map(|(n, _)| n).collect()
 }
 
-fn waited_over_a_wipe(h: &History, dice: &mut Dice) -> Option<usize> {
+fn waited_over_a_wipe(h: &History, dice: &mut Random) -> Option<usize> {
     let all = told_after_a_wipe(h, FAST);
     all.get(dice.below(all.len().max(1) as u64) as usize)
         .copied()
@@ -449,7 +450,7 @@ fn lost(log: &Log) -> usize {
 /// One of the entries that fit, past the first.
 fn pick(
     log: &Log,
-    dice: &mut Dice,
+    dice: &mut Random,
     fits: impl Fn(&Told, usize, &Log) -> bool,
 ) -> Option<(usize, Told)> {
     let all = log.entries.iter().enumerate().skip(1);
@@ -487,7 +488,7 @@ fn ended(log: &Log, index: usize) -> Option<usize> {
 }
 
 /// A life after `Synced`, told from its beginning to its end.
-fn life(log: &Log, dice: &mut Dice) -> Option<(String, usize, usize)> {
+fn life(log: &Log, dice: &mut Random) -> Option<(String, usize, usize)> {
     let (from, told) = pick(log, dice, |t, n, log| {
         let whole = ended(log, n).is_some_and(|end| {
             let name = t.change().map(|s| s.name.clone()).unwrap_or_default();
@@ -503,7 +504,7 @@ fn life(log: &Log, dice: &mut Dice) -> Option<(String, usize, usize)> {
     Some((told.change()?.name.clone(), from, ended(log, from)?))
 }
 
-fn last_of_its_member(log: &Log, dice: &mut Dice, fits: impl Fn(&Told) -> bool) -> Option<usize> {
+fn last_of_its_member(log: &Log, dice: &mut Random, fits: impl Fn(&Told) -> bool) -> Option<usize> {
     let last = pick(log, dice, |t, n, log| {
         let same = match t {
             Told::Updated { now, previous } => now.incarnation == previous.incarnation,
@@ -527,7 +528,7 @@ fn at_once(told: &Told) -> Option<(String, i64)> {
 }
 
 /// A departure told with the wrong reason.
-fn reason(h: &mut History, dice: &mut Dice, from: &str, to: &str) -> Option<()> {
+fn reason(h: &mut History, dice: &mut Random, from: &str, to: &str) -> Option<()> {
     let log = &mut h.logs[FAST];
     let (at, told) = pick(log, dice, |t, _, _| {
         t.departure().is_some_and(|(_, r)| r == from)

@@ -20,6 +20,8 @@ pub mod load;
 pub mod process;
 /// A TCP proxy that stalls, cuts, delays and splits.
 pub mod proxy;
+/// Chance that is the same in every run.
+pub mod random;
 /// The fake in front of a real etcd: tampers with what passes through.
 pub mod relay;
 /// The few system calls that std has no word for.

@@ -1,6 +1,9 @@
 //! The poll thread's part: does what the plan says, in steps.
 
-use std::collections::{BTreeMap, VecDeque};
+mod reading;
+mod stream;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,19 +11,17 @@ use super::super::Violation;
 use super::super::bug::Bug;
 use super::super::dice::Dice;
 use super::super::network::{Mode, Trip};
-use super::super::store::{Ms, Store, keys};
+use super::super::store::{Ms, keys};
 use super::{Client, World};
 use crate::error::Error;
-use crate::etcd::{Failure, Page};
+use crate::etcd::Failure;
 use crate::event::{DownCause, Event};
 use crate::hub::Told;
 use crate::kv::{Kv, KvEvent};
-use crate::roster::Listing;
 use crate::stats::Why;
 use crate::watch::{Failed, Open, Pages, Reaction, Step};
-
-/// Without a leader for so long, a node ends its streams.
-const LEADERLESS: Ms = 3000;
+use reading::Reading;
+use stream::{Sent, Stream};
 
 pub struct Watching {
     doing: Doing,
@@ -43,53 +44,6 @@ enum Doing {
     Following(Box<Stream>),
 }
 
-/// A listing or a reconcile.
-struct Reading {
-    /// `None`: a reconcile.
-    listing: Option<(Why, Listing)>,
-    pages: Pages,
-    all: Vec<Kv>,
-    same: bool,
-    seen: usize,
-    trip: Trip,
-    answer: Option<Result<Page, Failure>>,
-    /// Of which epoch the first page was; whether others were of another.
-    epoch: Option<usize>,
-    mixed: bool,
-}
-
-struct Stream {
-    open: Open,
-    by: usize,
-    cuts: u64,
-    epoch: usize,
-    opened: Ms,
-    /// The next revision that it is to bring.
-    cursor: i64,
-    ended: bool,
-    /// It has lost something since the last response.
-    lost: bool,
-    wire: VecDeque<(Ms, Sent)>,
-    /// When something came last.
-    word: Ms,
-    alive: bool,
-}
-
-enum Sent {
-    Created {
-        revision: i64,
-        cluster: u64,
-    },
-    Events {
-        events: Vec<KvEvent>,
-        lossy: bool,
-        header: i64,
-    },
-    Compacted,
-    /// In good order, or with a refusal.
-    End(bool),
-}
-
 fn unreachable(reason: &str) -> Failure {
     Failure::Elsewhere(Error::Unreachable {
         endpoint: "etcd".into(),
@@ -101,32 +55,6 @@ fn no_leader() -> Failure {
     Failure::Elsewhere(Error::Etcd {
         code: 14,
         message: "etcdserver: no leader".into(),
-    })
-}
-
-/// A linearizable range.
-fn range(store: &Store, pages: &Pages) -> Result<Page, Failure> {
-    let epoch = store.epoch();
-    let revision = match pages.revision {
-        0 => epoch.revision(),
-        pinned => pinned,
-    };
-    if revision < epoch.compacted || revision > epoch.revision() {
-        return Err(Failure::NoSuchRevision);
-    }
-    let mut found = epoch
-        .at(revision)
-        .range(pages.from.clone()..pages.to.clone());
-    let kvs = found
-        .by_ref()
-        .take(pages.limit as usize)
-        .map(|(_, kv)| Kv::clone(kv))
-        .collect();
-    Ok(Page {
-        kvs,
-        more: found.next().is_some(),
-        revision: epoch.revision(),
-        cluster: epoch.cluster,
     })
 }
 
@@ -145,100 +73,16 @@ impl Watching {
     pub fn serve(&mut self, now: Ms, world: &mut World) {
         match &mut self.doing {
             Doing::Reading(reading) if reading.answer.is_none() && now >= reading.trip.seen => {
-                reading.answer = Some(match reading.trip.by {
-                    None => Err(unreachable("nobody answers")),
-                    Some(_) if !world.store.leads() => Err(no_leader()),
-                    Some(_) => range(world.store, &reading.pages),
-                });
-                let current = world.store.current();
-                reading.mixed |= *reading.epoch.get_or_insert(current) != current;
+                reading.serve(world);
             }
             Doing::Opening(open, trip) if trip.by.is_some() && now >= trip.seen => {
                 let by = trip.by.expect("just checked");
-                let (store, lag) = (world.store, world.network.endpoints[by].lag);
-                let epoch = store.epoch();
-                let revision = epoch.revision_at(now.saturating_sub(lag));
-                let mut wire = VecDeque::new();
-                wire.push_back((
-                    trip.done,
-                    Sent::Created {
-                        revision,
-                        cluster: epoch.cluster,
-                    },
-                ));
-                let stream = Stream {
-                    open: *open,
-                    by,
-                    cuts: world.network.cuts,
-                    epoch: store.current(),
-                    opened: trip.sent,
-                    cursor: open.start_revision,
-                    ended: false,
-                    lost: false,
-                    wire,
-                    word: trip.sent,
-                    alive: false,
-                };
+                let stream = Stream::opened(*open, trip, by, now, world);
                 self.doing = Doing::Following(Box::new(stream));
             }
             Doing::Following(stream) => stream.serve(now, world),
             _ => {}
         }
-    }
-}
-
-impl Stream {
-    /// etcd's part.
-    fn serve(&mut self, now: Ms, world: &mut World) {
-        if self.ended || self.cuts != world.network.cuts {
-            return;
-        }
-        let epoch = &world.store.epochs[self.epoch];
-        let known = epoch.revision_at(now.saturating_sub(world.network.endpoints[self.by].lag));
-        while self.cursor <= known && !self.ended {
-            if self.cursor < epoch.compacted {
-                self.send(now, Sent::Compacted, world);
-                self.ended = true;
-                return;
-            }
-            // A response has one revision or, catching up, several.
-            let last = (self.cursor + world.dice.between(0, 4) as i64).min(known);
-            let revisions = &epoch.revisions[self.cursor as usize - 1..last as usize];
-            let mut events: Vec<KvEvent> = revisions
-                .iter()
-                .flat_map(|r| r.events.iter().cloned())
-                .collect();
-            let loses = !events.is_empty() && world.dice.permille(world.network.lossy);
-            if loses {
-                self.lost = true;
-                events.remove(world.dice.below(events.len()));
-            }
-            self.cursor = last + 1;
-            if !events.is_empty() {
-                let (header, lossy) = (epoch.revision(), std::mem::take(&mut self.lost));
-                self.send(
-                    now,
-                    Sent::Events {
-                        events,
-                        lossy,
-                        header,
-                    },
-                    world,
-                );
-            }
-        }
-        let leaderless = !world.store.leads() && now >= world.store.leader_lost + LEADERLESS;
-        let over = now >= self.opened + self.open.period.as_millis() as Ms;
-        if leaderless || over {
-            self.send(now, Sent::End(!leaderless), world);
-            self.ended = true;
-        }
-    }
-
-    fn send(&mut self, now: Ms, what: Sent, world: &mut World) {
-        let at = now + world.network.way(world.dice);
-        let at = self.wire.back().map_or(at, |(before, _)| at.max(*before));
-        self.wire.push_back((at, what));
     }
 }
 
@@ -296,35 +140,8 @@ impl Client {
             _ => None,
         };
         let trip = self.ask_page(now, world);
-        let reading = Reading {
-            listing,
-            pages,
-            all: Vec::new(),
-            same: true,
-            seen: 0,
-            trip,
-            answer: None,
-            epoch: None,
-            mixed: false,
-        };
-        self.read_on(Box::new(reading));
+        self.read_on(Reading::new(listing, pages, trip));
         Ok(())
-    }
-
-    fn read_on(&mut self, mut reading: Box<Reading>) {
-        reading.pages.limit = reading.pages.limit.min(self.watching.page);
-        self.watching.doing = Doing::Reading(reading);
-    }
-
-    fn ask_page(&mut self, now: Ms, world: &mut World) -> Trip {
-        let (request, connect) = (self.settings.request, self.settings.connect);
-        world.network.ask(
-            &mut self.watching.endpoint,
-            now,
-            request,
-            connect,
-            world.dice,
-        )
     }
 
     fn open(&mut self, mut open: Open, now: Ms, world: &mut World) -> Result<(), Violation> {
@@ -363,119 +180,6 @@ impl Client {
         };
         self.watching.doing = Doing::Opening(open, trip);
         Ok(())
-    }
-
-    /// A page has come, or not.
-    fn read(
-        &mut self,
-        mut reading: Box<Reading>,
-        now: Ms,
-        world: &mut World,
-    ) -> Result<(), Violation> {
-        let mut answer = reading.answer.take().expect("it has come");
-        if reading.trip.by.is_some_and(|by| !world.network.passes(by)) {
-            // What was on its way is lost; noticed when the time is up.
-            let budget = reading.trip.sent + self.settings.request;
-            if now < budget {
-                reading.answer = Some(answer);
-                reading.trip.done = budget.min(now + 50);
-                self.watching.doing = Doing::Reading(reading);
-                return Ok(());
-            }
-            answer = Err(unreachable("the answer is lost"));
-        }
-        let more = answer.and_then(|page| {
-            let more = reading.pages.came(&page)?;
-            Ok((page.kvs, more))
-        });
-        if matches!(more, Ok(_) | Err(Failure::NoSuchRevision)) {
-            self.heard = now;
-        }
-        let failure = match more {
-            Ok((kvs, more)) => {
-                match &mut reading.listing {
-                    Some((_, listing)) => {
-                        listing.page(kvs.clone());
-                        reading.all.extend(kvs);
-                    }
-                    None => match self.state.matches(&kvs) {
-                        Some(known) => reading.seen += known,
-                        None => reading.same = false,
-                    },
-                }
-                if more && reading.same {
-                    reading.trip = self.ask_page(now, world);
-                    self.read_on(reading);
-                    return Ok(());
-                }
-                None
-            }
-            Err(failure) => Some(failure),
-        };
-        let Reading {
-            listing,
-            pages,
-            all,
-            same,
-            seen,
-            epoch,
-            mixed,
-            ..
-        } = *reading;
-        let at = self.at(now);
-        let Some((why, mut listing)) = listing else {
-            let same = same && seen == self.state.known() || self.bug == Some(Bug::BlindReconcile);
-            let found = failure.map_or(Ok((pages.cluster(), same)), Err);
-            let reaction = self.plan.reconciled(found, at);
-            return self.react(reaction, now, world).map(drop);
-        };
-        let done = failure.is_none();
-        let reaction = self
-            .plan
-            .listed(failure.map_or(Ok(pages.cluster()), Err), at);
-        self.react(reaction, now, world)?;
-        if !done {
-            return Ok(());
-        }
-        self.counts.listings += 1;
-        let (revision, epoch) = (pages.revision, epoch.expect("a page has come"));
-        (world.trace)(&|| {
-            format!(
-                "listed {} keys at {revision} of epoch {epoch} ({why:?})",
-                all.len()
-            )
-        });
-        if self.bug == Some(Bug::ListingWithoutDepartures) {
-            let still = |key: &Vec<u8>| all.iter().any(|kv| kv.key == *key);
-            listing.page(
-                self.watching
-                    .given
-                    .iter()
-                    .filter(|(k, _)| !still(k))
-                    .map(|(_, kv)| kv.clone())
-                    .collect(),
-            );
-            self.watching
-                .given
-                .extend(all.iter().map(|kv| (kv.key.clone(), kv.clone())));
-        }
-        let hidden = std::mem::take(&mut self.watching.hidden) || mixed;
-        let anew = self.oracle.is_anew(world.store, epoch, revision);
-        if anew || hidden || epoch != self.oracle.epoch {
-            self.prompt.anew();
-            self.epochs += 1;
-        }
-        self.oracle.listing(&all, world.store, epoch, revision, now);
-        self.oracle.tainted |= mixed;
-        self.watching.header = revision;
-        let told = self
-            .state
-            .listing(listing.complete(), revision, pages.cluster(), at);
-        if !self.prompt.synced {
-            self.prompt.take(&Event::Synced)?;
-        }
-        self.changed = true;
-        self.hear(told, now, world)
     }
 
     /// What the stream has brought by now. True: it is over.
