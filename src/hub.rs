@@ -130,7 +130,7 @@ impl Hub {
     }
 
     pub fn lost(&self, error: &Error) {
-        let members = self.change(|state, _| state.lost().then(|| state.len()));
+        let members = self.change(|state, _| state.lost(error).then(|| state.len()));
         if let Some(members) = members {
             log::warn!("etcd is out of reach, the view of {members} members is kept: {error}");
         }

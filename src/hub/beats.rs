@@ -148,15 +148,11 @@ impl Hub {
 mod tests {
     use std::time::Duration;
 
-    use super::super::state::Setup;
+    use super::super::state::tests::observing;
     use super::*;
-    use crate::delay::MassLoss;
     use crate::etcd::TimeToLive;
-    use crate::jitter::Random;
     use crate::kv::{Kv, KvEvent};
-    use crate::member::{Document, Keyspace};
-    use crate::roster::{Rules, TypeFilter};
-    use crate::settings::Check;
+    use crate::member::Document;
 
     /// A wiped etcd knows no lease: that says nothing of how a member went before.
     #[test]
@@ -167,25 +163,7 @@ mod tests {
             (0, "(deregistered)"),
         ] {
             let now = Instant::now();
-            let keys = Keyspace::new("pitaya/");
-            let rules = Rules {
-                keys: keys.clone(),
-                filter: TypeFilter::default(),
-                max_value_bytes: 1000,
-                max_members: 10,
-            };
-            let setup = Setup {
-                rules: Arc::new(rules),
-                own: None,
-                check: Check::All,
-                check_rate: 50,
-                verdict_timeout: Duration::from_millis(200),
-                mass_loss: MassLoss {
-                    share: 0.5,
-                    hold: Duration::from_secs(5),
-                },
-            };
-            let mut state = State::new(setup, Random::seeded(1), now);
+            let mut state = observing();
             let mut listing = state.new_listing();
             let key = b"pitaya/servers/go/1".to_vec();
             listing.page(vec![Kv {

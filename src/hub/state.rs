@@ -205,9 +205,11 @@ impl State {
     }
 
     /// etcd is out of reach. Whether that is news.
-    pub fn lost(&mut self) -> bool {
+    pub fn lost(&mut self, error: &Error) -> bool {
         let news = !std::mem::replace(&mut self.store_lost, true);
         if news {
+            // Whoever is told may ask why.
+            self.last_error = Some(error.clone());
             self.store_losses += 1;
             self.judge.store(false);
             self.tell(&Event::StoreLost);
@@ -321,5 +323,46 @@ impl State {
     pub(super) fn wake(&mut self) {
         self.generation += 1;
         self.wakes.waiting = true;
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::member::Keyspace;
+    use crate::roster::TypeFilter;
+
+    pub fn observing() -> State {
+        let rules = Rules {
+            keys: Keyspace::new("pitaya/"),
+            filter: TypeFilter::default(),
+            max_value_bytes: 1000,
+            max_members: 10,
+        };
+        let setup = Setup {
+            rules: Arc::new(rules),
+            own: None,
+            check: Check::All,
+            check_rate: 50,
+            verdict_timeout: Duration::from_millis(200),
+            mass_loss: MassLoss {
+                share: 0.5,
+                hold: Duration::from_secs(5),
+            },
+        };
+        State::new(setup, Random::seeded(1), Instant::now())
+    }
+
+    #[test]
+    fn g7_whoever_is_told_of_a_loss_can_ask_why() {
+        let mut state = observing();
+        let (_, receiver) = state.subscribe(Options::new());
+        let reason = String::from("a reason");
+        assert!(state.lost(&Error::Protocol { reason }));
+        assert!(matches!(receiver.try_recv(), Ok(Event::StoreLost)));
+        assert!(state.last_error.is_some());
+        assert!(state.confirmed(Instant::now()));
+        assert!(matches!(receiver.try_recv(), Ok(Event::StoreRestored)));
+        assert!(state.last_error.is_none());
     }
 }
