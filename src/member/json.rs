@@ -1,11 +1,12 @@
 //! The JSON value of a member's key, as Pitaya's Go servers write and read it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::Metadata;
 
@@ -37,13 +38,14 @@ impl Document {
     /// (type, id) than its key; the key counts.
     pub fn parse(name: &str, value: &[u8]) -> Result<(Document, bool), BadValue> {
         let raw: Raw = serde_json::from_slice(value).map_err(|_| BadValue::Unparsable)?;
-        let named = |kind: &str, id: &str| name == format!("{kind}/{id}");
-        let mismatch = !named(&raw.kind, &raw.id);
+        let rest = name.strip_prefix(&*raw.kind);
+        let id = rest.and_then(|rest| rest.strip_prefix('/'));
+        let mismatch = id != Some(&*raw.id);
         let mut metadata = raw.metadata;
         let mut instance = None;
         // In order: of what comes twice the last counts, here, too.
         metadata.retain_mut(|(key, value)| {
-            let own = **key == *INSTANCE;
+            let own = key == INSTANCE;
             if own {
                 instance = Some(std::mem::take(value));
             }
@@ -51,10 +53,10 @@ impl Document {
         });
         Ok((
             Document {
-                metadata: metadata.into_iter().collect(),
+                metadata: Metadata::from_pairs(metadata),
                 frontend: raw.frontend,
                 hostname: raw.hostname.into(),
-                instance,
+                instance: instance.map(Into::into),
             },
             mismatch,
         ))
@@ -132,42 +134,48 @@ impl serde_json::ser::Formatter for GoEscapes {
     }
 }
 
+/// A text, borrowed from the value where nothing in it is escaped.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Default)]
-struct Raw {
-    id: String,
-    kind: String,
-    metadata: Vec<(Box<str>, Box<str>)>,
+struct Raw<'a> {
+    id: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    metadata: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     frontend: bool,
-    hostname: String,
+    hostname: Cow<'a, str>,
 }
 
-impl<'de> Deserialize<'de> for Raw {
+impl<'de> Deserialize<'de> for Raw<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
         impl<'de> Visitor<'de> for Fields {
-            type Value = Raw;
+            type Value = Raw<'de>;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a server's JSON object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw<'de>, A::Error> {
                 let mut raw = Raw::default();
-                while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+                while let Some(Text(key)) = map.next_key()? {
                     let is = |name: &str| key.eq_ignore_ascii_case(name);
                     // `null` leaves a field as it is, but empties a map; a map that comes twice
                     // is added to.
                     if is("id") {
-                        set(&mut raw.id, map.next_value()?);
+                        set_text(&mut raw.id, map.next_value()?);
                     } else if is("type") {
-                        set(&mut raw.kind, map.next_value()?);
+                        set_text(&mut raw.kind, map.next_value()?);
                     } else if is("metadata") {
                         match map.next_value::<Option<Dictionary>>()? {
+                            Some(first) if raw.metadata.is_empty() => raw.metadata = first.0,
                             Some(more) => raw.metadata.extend(more.0),
                             None => raw.metadata.clear(),
                         }
                     } else if is("frontend") {
                         set(&mut raw.frontend, map.next_value()?);
                     } else if is("hostname") {
-                        set(&mut raw.hostname, map.next_value()?);
+                        set_text(&mut raw.hostname, map.next_value()?);
                     } else {
                         map.next_value::<IgnoredAny>()?;
                     }
@@ -185,21 +193,25 @@ fn set<T>(field: &mut T, value: Option<T>) {
     }
 }
 
-struct Dictionary(Vec<(Box<str>, Box<str>)>);
+fn set_text<'a>(field: &mut Cow<'a, str>, value: Option<Text<'a>>) {
+    set(field, value.map(|Text(text)| text));
+}
 
-impl<'de> Deserialize<'de> for Dictionary {
+struct Dictionary<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'de> Deserialize<'de> for Dictionary<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Pairs;
         impl<'de> Visitor<'de> for Pairs {
-            type Value = Dictionary;
+            type Value = Dictionary<'de>;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("an object of strings")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Dictionary, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Dictionary<'de>, A::Error> {
                 let mut pairs = Vec::new();
-                // A `null` value is Go's empty string.
-                while let Some((key, value)) = map.next_entry::<Box<str>, Option<Box<str>>>()? {
-                    pairs.push((key, value.unwrap_or_default()));
+                while let Some((Text(key), value)) = map.next_entry::<_, Option<Text>>()? {
+                    // A `null` value is Go's empty string.
+                    pairs.push((key, value.map(|Text(text)| text).unwrap_or_default()));
                 }
                 Ok(Dictionary(pairs))
             }
