@@ -106,8 +106,9 @@ impl Frames {
                     }
                     self.scanned += at + 2;
                 } else {
-                    self.in_string = false;
-                    self.scanned += at + 1;
+                    // Mostly the next string follows at once.
+                    self.in_string = matches!(rest[at + 1..], [b':' | b',', b'"', ..]);
+                    self.scanned += at + if self.in_string { 3 } else { 1 };
                 }
                 continue;
             }

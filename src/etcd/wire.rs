@@ -16,6 +16,15 @@ pub(super) fn as_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S:
     serializer.serialize_str(&STANDARD.encode(bytes))
 }
 
+/// Reads JSON. UTF-8 is checked far faster all at once than string by string.
+pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        // What matters in it may be sound.
+        Err(_) => serde_json::from_slice(bytes),
+    }
+}
+
 /// Reads base64 that is borrowed from the reply where it can be.
 pub(super) fn bytes(text: &str) -> Result<Vec<u8>, Error> {
     STANDARD.decode(text).map_err(|e| Error::Protocol {
