@@ -46,7 +46,7 @@ impl Metadata {
         Pairs { left, rest }
     }
 
-    /// The value of `key`.
+    /// The value of `key`. Looks through the keys before it, of which there are few.
     pub fn get(&self, key: &str) -> Option<&str> {
         let (found, value) = self.pairs().find(|(k, _)| *k >= key)?;
         (found == key).then_some(value)
