@@ -369,6 +369,12 @@ impl Outlet {
             }
         } else {
             entry.now = Some(Arc::clone(member));
+            // G3: told after it, the doubt is about who is there then.
+            if let Some(Event::Suspect { member: m, .. } | Event::Cleared { member: m }) =
+                &mut entry.doubt
+            {
+                *m = Arc::clone(member);
+            }
         }
         let after = entry.depth();
         if after == 0 {

@@ -88,6 +88,7 @@ impl Watcher {
     ) -> Result<(i64, u64), Failure> {
         let mut pages = Pages::new(&self.rules.keys, pinned);
         loop {
+            let asked = Instant::now();
             let answer = self.client.range(
                 &pages.from,
                 &pages.to,
@@ -103,7 +104,8 @@ impl Watcher {
                 }
                 other => other?,
             };
-            let more = pages.came(&found)?;
+            let slow = asked.elapsed() > self.request_timeout / 4;
+            let more = pages.came(&found, slow)?;
             if !page(found.kvs) || !more || stopped(stop, Duration::ZERO) {
                 return Ok((pages.revision, pages.cluster()));
             }

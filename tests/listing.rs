@@ -23,7 +23,7 @@ use support::wait::{throughout, until};
 fn g1_pages_are_of_one_revision_while_others_write() {
     let etcd = Etcd::start();
     let gateway = etcd.gateway();
-    let members: Vec<_> = (0..2300)
+    let members: Vec<_> = (0..3300)
         .map(|n| (key(&format!("a/{n:04}")), value(&format!("a/{n:04}"), n)))
         .collect();
     put_all(&gateway, &members);
@@ -36,9 +36,9 @@ fn g1_pages_are_of_one_revision_while_others_write() {
             let etcd = writer.lock();
             // On the page that was read, on one to come, and on none yet.
             delete(&etcd, "a/0001");
-            delete(&etcd, "a/2299");
+            delete(&etcd, "a/3299");
             put(&etcd, "a/0002", "new");
-            put(&etcd, "a/2200", "new");
+            put(&etcd, "a/3200", "new");
             put(&etcd, "a/0000x", "new");
             put(&etcd, "b/1", "new");
         }
@@ -48,7 +48,7 @@ fn g1_pages_are_of_one_revision_while_others_write() {
     let mut follower = Follower::start(patient([relay.endpoint()]));
     follower.settle(&gateway);
     // The two of the marker are among them. Those six may have come before anybody listened.
-    assert_eq!(follower.cluster.stats().events, 2300 + 6 + 2);
+    assert_eq!(follower.cluster.stats().events, 3300 + 6 + 2);
     let pages = relay.requests();
     let pages = pages
         .iter()

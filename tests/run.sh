@@ -9,8 +9,10 @@ command -v cargo >/dev/null || { echo "tests/run.sh: cargo is not on the PATH" >
 bash tests/etcd.sh
 etcd=$(cd "${CARGO_TARGET_DIR:-target}/etcd" && pwd)
 
-# Not about a store, or about both: once, or with each etcd, is enough.
-elsewhere=(chaos conformance demo embedded embedded_load resources support_selftest table)
+# Not about etcd: once is enough.
+once=(demo embedded embedded_load history_selftest support_selftest table)
+# About etcd and the embedded registry, or too much for it: with each etcd is enough.
+elsewhere=(chaos conformance resources)
 # What the embedded registry can't do.
 needs_etcd=(
     auth tls                                     # it has neither
@@ -32,21 +34,33 @@ cargo test --lib
 echo "== unit and documentation tests, all features"
 cargo test --all-features --lib
 cargo test --all-features --doc
+
+# All files of tests but those named, as arguments for cargo.
+files_but() {
+    for file in tests/*.rs; do
+        file=$(basename "$file" .rs)
+        case " $* " in
+            *" $file "*) ;;
+            *) printf -- '--test\n%s\n' "$file" ;;
+        esac
+    done
+}
+integration() {
+    local store=$1 name=$2
+    shift 2
+    echo "== integration tests on $name"
+    HEADCOUNT_ETCD=$store cargo test --all-features "$@"
+}
 for version in old new; do
-    echo "== integration tests on $("$etcd/$version/etcd" --version | head -n 1)"
-    HEADCOUNT_ETCD=$etcd/$version/etcd cargo test --all-features --test '*'
+    but=()
+    [ "$version" = new ] || but=("${once[@]}")
+    mapfile -t files < <(files_but "${but[@]}")
+    integration "$etcd/$version/etcd" "$("$etcd/$version/etcd" --version | head -n 1)" "${files[@]}"
 done
 
-echo "== integration tests on the embedded registry"
-tests=() skipped=()
-for file in tests/*.rs; do
-    name=$(basename "$file" .rs)
-    case " ${elsewhere[*]} ${needs_etcd[*]} " in
-        *" $name "*) ;;
-        *) tests+=(--test "$name") ;;
-    esac
-done
+mapfile -t files < <(files_but "${once[@]}" "${elsewhere[@]}" "${needs_etcd[@]}")
+skipped=()
 for name in "${needs_etcd[@]}"; do
     skipped+=(--skip "$name")
 done
-HEADCOUNT_ETCD=embedded cargo test --all-features "${tests[@]}" -- "${skipped[@]}"
+integration embedded "the embedded registry" "${files[@]}" -- "${skipped[@]}"

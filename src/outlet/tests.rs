@@ -100,11 +100,12 @@ impl Told {
                 );
             }
             Event::Suspect { member, .. } => {
-                assert!(self.view.contains_key(member.name()), "{member} is unknown");
+                assert_eq!(self.view.get(member.name()), Some(&seen(member)));
                 let news = self.suspected.insert(member.name().into());
                 assert!(news, "{member} is suspected twice");
             }
             Event::Cleared { member } => {
+                assert_eq!(self.view.get(member.name()), Some(&seen(member)));
                 let known = self.suspected.remove(member.name());
                 assert!(known, "{member} was never suspected");
             }

@@ -4,8 +4,13 @@ use crate::error::Error;
 use crate::etcd::{Failure, Page};
 use crate::member::Keyspace;
 
-/// Members a page of a listing; halved again and again where their values are huge.
-const MOST: i64 = 1000;
+/// Keys in the first page of a listing.
+const FIRST: i64 = 1000;
+/// Keys in any page.
+const MOST: i64 = 10_000;
+/// Of keys and values, decoded. For each page etcd counts all the keys that follow, so few pages
+/// cost less; but what a page holds is held twice while it is read.
+const BYTES: usize = 1 << 20;
 
 pub(crate) struct Pages {
     /// The next page begins here.
@@ -23,7 +28,7 @@ impl Pages {
             from: keys.range_start(),
             to: keys.range_end(),
             revision,
-            limit: MOST,
+            limit: FIRST,
             cluster: None,
         }
     }
@@ -35,12 +40,13 @@ impl Pages {
         shrinks
     }
 
-    /// A page has come; whether there are more.
+    /// A page has come; whether there are more. `slow`: smaller ones would be in less danger of
+    /// their time-out.
     ///
     /// G1: all of one revision, that of the first page, and of one cluster; what would make the
     /// reader skip keys, or run in circles, is refused.
-    pub fn came(&mut self, page: &Page) -> Result<bool, Failure> {
-        self.limit = (self.limit * 2).min(MOST);
+    pub fn came(&mut self, page: &Page, slow: bool) -> Result<bool, Failure> {
+        self.limit = self.next_limit(page, slow);
         if self.revision == 0 {
             self.revision = page.revision;
         }
@@ -65,8 +71,58 @@ impl Pages {
         Ok(page.more)
     }
 
+    fn next_limit(&self, page: &Page, slow: bool) -> i64 {
+        let sizes = page.kvs.iter().map(|kv| kv.key.len() + kv.value.len());
+        let each = sizes.sum::<usize>() / page.kvs.len().max(1);
+        let fit = (BYTES / each.max(1)) as i64;
+        let next = match slow {
+            true => self.limit / 2,
+            false => self.limit * 2,
+        };
+        next.min(fit).clamp(1, MOST)
+    }
+
     /// The cluster that the pages came from.
     pub fn cluster(&self) -> u64 {
         self.cluster.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::Kv;
+
+    fn page(keys: usize, value: usize) -> Page {
+        let kv = |n| Kv {
+            key: format!("p/servers/t/{n:06}").into(),
+            value: vec![b'x'; value],
+            ..Kv::default()
+        };
+        Page {
+            kvs: (0..keys).map(kv).collect(),
+            more: true,
+            revision: 5,
+            cluster: 1,
+        }
+    }
+
+    #[test]
+    fn pages_grow_until_they_hold_a_megabyte_or_take_too_long() {
+        let sizes = |value: usize, slow: bool| -> Vec<i64> {
+            let mut pages = Pages::new(&Keyspace::new("p/"), 0);
+            let limits = (0..5).map(|n| {
+                let limit = pages.limit;
+                let mut page = page(limit as usize, value);
+                page.kvs.iter_mut().for_each(|kv| kv.key[0] += n);
+                assert!(pages.came(&page, slow).is_ok());
+                limit
+            });
+            limits.collect()
+        };
+        assert_eq!(sizes(0, false), [1000, 2000, 4000, 8000, 10_000]);
+        assert_eq!(sizes(132, false), [1000, 2000, 4000, 6990, 6990]);
+        assert_eq!(sizes(100_000, false), [1000, 10, 10, 10, 10]);
+        assert_eq!(sizes(132, true), [1000, 500, 250, 125, 62]);
     }
 }

@@ -118,7 +118,7 @@ impl Client {
             answer = Err(unreachable("the answer is lost"));
         }
         let more = answer.and_then(|page| {
-            let more = reading.pages.came(&page)?;
+            let more = reading.pages.came(&page, false)?;
             Ok((page.kvs, more))
         });
         if matches!(more, Ok(_) | Err(Failure::NoSuchRevision)) {
