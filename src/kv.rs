@@ -43,6 +43,10 @@ pub(crate) enum KvEvent {
 }
 
 impl KvEvent {
+    pub fn is_delete(&self) -> bool {
+        matches!(self, KvEvent::Delete { .. })
+    }
+
     pub fn revision(&self) -> i64 {
         match self {
             KvEvent::Put(kv) => kv.mod_revision,

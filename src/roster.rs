@@ -117,44 +117,37 @@ impl Roster {
 
     /// Applies one watch response (all its fragments joined).
     pub fn events(&mut self, batch: Vec<KvEvent>, out: &mut Output) {
-        let mut rest = batch.into_iter().peekable();
-        let mut group = Vec::new();
-        while let Some(first) = rest.next() {
-            let revision = first.revision();
-            group.push(first);
-            while let Some(next) = rest.next_if(|next| next.revision() == revision) {
-                group.push(next);
-            }
+        for group in batch.chunk_by(|a, b| a.revision() == b.revision()) {
+            let revision = group[0].revision();
             if revision > self.applied {
-                self.revision(revision, &mut group, out);
+                self.revision(revision, group, out);
                 self.applied = revision;
             }
-            group.clear();
         }
     }
 
     /// One revision: its notes are read before its departures are judged.
-    fn revision(&mut self, revision: i64, group: &mut Vec<KvEvent>, out: &mut Output) {
+    fn revision(&mut self, revision: i64, group: &[KvEvent], out: &mut Output) {
         let rules = Arc::clone(&self.rules);
-        let notes: Vec<(String, i64, Note)> = match group.len() {
-            1 => Vec::new(),
-            _ => group
+        let notes: Vec<(&str, i64, Note)> = match group.iter().any(KvEvent::is_delete) {
+            false => Vec::new(),
+            true => group
                 .iter()
                 .filter_map(|event| match event {
                     KvEvent::Put(kv) => match rules.keys.place(&kv.key) {
-                        Place::Note(name, life) => Some((name.to_owned(), life, rules.note(kv))),
+                        Place::Note(name, life) => Some((name, life, rules.note(kv))),
                         _ => None,
                     },
                     KvEvent::Delete { .. } => None,
                 })
                 .collect(),
         };
-        for event in group.drain(..) {
-            let key = match &event {
+        for event in group {
+            let key = match event {
                 KvEvent::Put(kv) => &kv.key,
                 KvEvent::Delete { key, .. } => key,
             };
-            match (rules.keys.place(key), &event) {
+            match (rules.keys.place(key), event) {
                 (Place::Member(name), _) if !rules.filter.admits(name) => {}
                 (Place::Member(name), KvEvent::Put(kv)) => self.put(name, kv, out),
                 (Place::Member(name), KvEvent::Delete { key, .. }) => {
@@ -162,7 +155,7 @@ impl Roster {
                     let note = |life| {
                         notes
                             .iter()
-                            .find(|(n, l, _)| n == name && *l == life)
+                            .find(|(n, l, _)| *n == name && *l == life)
                             .map(|(.., note)| note)
                     };
                     if let Some(ByName(member)) = self.members.take(name) {
@@ -187,56 +180,60 @@ impl Roster {
     }
 
     fn put(&mut self, name: &str, kv: &Kv, out: &mut Output) {
-        let mut known = self.members.get(name).map(|m| Arc::clone(&m.0));
-        if let Some(old) = known.take_if(|old| old.incarnation() != kv.create_revision) {
-            // Its DELETE never came: the store lost it, or it lies behind a compaction.
-            self.members.remove(name);
-            out.events.push(Event::ServerDown {
-                member: old,
-                cause: DownCause::Replaced,
-                revision: kv.mod_revision,
+        let read = self
+            .rules
+            .read(name, kv, &mut self.skipped, &mut out.notices);
+        let Some(member) = read else {
+            return self.spoilt(name, kv, out);
+        };
+        let previous = match self.members.replace(ByName(Arc::clone(&member))) {
+            Some(ByName(old)) if old.incarnation() == member.incarnation() => old,
+            other => {
+                if let Some(ByName(old)) = other {
+                    out.events.push(replaced(old, kv));
+                }
+                match self.rules.is_one_too_many(name, &self.members) {
+                    true => {
+                        self.members.remove(name);
+                        self.skipped
+                            .over_limit(name, kv.mod_revision, &mut out.notices);
+                    }
+                    false => out.events.push(Event::AddMember(member)),
+                }
+                return;
+            }
+        };
+        let moved =
+            (previous.lease() != member.lease()).then(|| (previous.lease(), Arc::clone(&member)));
+        if previous.document() != member.document() {
+            out.events.push(Event::UpdateMember { member, previous });
+        }
+        if let Some((from, member)) = moved {
+            let before = out.events.len();
+            out.moved.push(Moved {
+                from,
+                member,
+                before,
             });
         }
-        let Some(member) = self
-            .rules
-            .read(name, kv, &mut self.skipped, &mut out.notices)
-        else {
-            if let Some(kept) = known.filter(|kept| kept.lease() != kv.lease) {
-                let member = Arc::new(kept.on_lease(kv.lease));
-                self.members.replace(ByName(Arc::clone(&member)));
-                out.moved.push(Moved {
-                    from: kept.lease(),
-                    member,
-                    before: out.events.len(),
-                });
-            }
+    }
+
+    /// The value is bad: the last good one stays, as long as it is the same life.
+    fn spoilt(&mut self, name: &str, kv: &Kv, out: &mut Output) {
+        let Some(known) = self.get(name).cloned() else {
             return;
         };
-        match known {
-            None if !self.rules.has_room(name, &self.members) => {
-                self.skipped
-                    .over_limit(name, kv.mod_revision, &mut out.notices);
-            }
-            None => {
-                self.members.insert(ByName(Arc::clone(&member)));
-                out.events.push(Event::AddMember(member));
-            }
-            Some(previous) => {
-                self.members.replace(ByName(Arc::clone(&member)));
-                let moved = (previous.lease() != member.lease())
-                    .then(|| (previous.lease(), Arc::clone(&member)));
-                if previous.document() != member.document() {
-                    out.events.push(Event::UpdateMember { member, previous });
-                }
-                if let Some((from, member)) = moved {
-                    let before = out.events.len();
-                    out.moved.push(Moved {
-                        from,
-                        member,
-                        before,
-                    });
-                }
-            }
+        if known.incarnation() != kv.create_revision {
+            self.members.remove(name);
+            out.events.push(replaced(known, kv));
+        } else if known.lease() != kv.lease {
+            let member = Arc::new(known.on_lease(kv.lease));
+            self.members.replace(ByName(Arc::clone(&member)));
+            out.moved.push(Moved {
+                from: known.lease(),
+                member,
+                before: out.events.len(),
+            });
         }
     }
 
@@ -351,6 +348,15 @@ impl Roster {
             }
         }
         Some(seen)
+    }
+}
+
+/// Its DELETE never came: the store lost it, or it lies behind a compaction.
+fn replaced(member: Arc<Member>, by: &Kv) -> Event {
+    Event::ServerDown {
+        member,
+        cause: DownCause::Replaced,
+        revision: by.mod_revision,
     }
 }
 

@@ -4,7 +4,7 @@
 //! not), and arrives split anywhere. So the end of a frame is found by its braces, resuming where
 //! the last read ended: each byte is looked at once.
 
-use memchr::{memchr2, memchr3};
+use memchr::memchr2;
 
 use crate::error::Error;
 
@@ -106,8 +106,9 @@ impl Frames {
                     }
                     self.scanned += at + 2;
                 } else {
-                    self.in_string = false;
-                    self.scanned += at + 1;
+                    // Mostly the next string follows at once.
+                    self.in_string = matches!(rest[at + 1..], [b':' | b',', b'"', ..]);
+                    self.scanned += at + if self.in_string { 3 } else { 1 };
                 }
                 continue;
             }
@@ -115,7 +116,8 @@ impl Frames {
                 let reason = format!("a frame begins with byte {:#04x}, not with {{", rest[0]);
                 return Err(Error::Protocol { reason });
             }
-            let Some(at) = memchr3(b'"', b'{', b'}', rest) else {
+            // Between strings there is little, so that a call of `memchr3` would cost more.
+            let Some(at) = rest.iter().position(|b| matches!(b, b'"' | b'{' | b'}')) else {
                 self.scanned = self.buffer.len();
                 break;
             };

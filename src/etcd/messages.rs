@@ -114,7 +114,7 @@ impl Messages {
             return Ok(None);
         };
         let size = bytes.len();
-        let frame: WireFrame = serde_json::from_slice(bytes).map_err(|e| Error::Protocol {
+        let frame: WireFrame = wire::parse(bytes).map_err(|e| Error::Protocol {
             reason: format!("a frame of the watch stream: {}", line(&e.to_string())),
         })?;
         let part = read(frame, &mut self.parts)?;

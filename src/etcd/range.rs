@@ -61,7 +61,7 @@ impl Client {
 }
 
 pub(crate) fn read(bytes: &[u8]) -> Result<Page, serde_json::Error> {
-    let reply: Reply = serde_json::from_slice(bytes)?;
+    let reply: Reply = wire::parse(bytes)?;
     let kvs: Result<Vec<Kv>, _> = reply.kvs.iter().map(WireKv::decode).collect();
     Ok(Page {
         kvs: kvs.map_err(serde::de::Error::custom)?,

@@ -16,6 +16,15 @@ pub(super) fn as_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S:
     serializer.serialize_str(&STANDARD.encode(bytes))
 }
 
+/// Reads JSON. UTF-8 is checked far faster all at once than string by string.
+pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> serde_json::Result<T> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        // What matters in it may be sound.
+        Err(_) => serde_json::from_slice(bytes),
+    }
+}
+
 /// Reads base64 that is borrowed from the reply where it can be.
 pub(super) fn bytes(text: &str) -> Result<Vec<u8>, Error> {
     STANDARD.decode(text).map_err(|e| Error::Protocol {
@@ -44,10 +53,13 @@ where
         }
         fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<i128, E> {
             // Far fewer digits than overflow an i128 are far more than etcd has.
-            match v.len() <= 30 {
-                true => v.parse().map_err(|_| E::custom("not an integer")),
-                false => Err(E::custom("not a 64-bit integer")),
+            if v.len() > 30 {
+                return Err(E::custom("not a 64-bit integer"));
             }
+            // Nearly all fit into an i64, which is read far faster.
+            let usual = v.parse::<i64>().map(i128::from);
+            let any = usual.or_else(|_| v.parse());
+            any.map_err(|_| E::custom("not an integer"))
         }
     }
     let wide = deserializer.deserialize_any(Number)?;
@@ -102,15 +114,37 @@ mod tests {
         n: i64,
     }
 
+    #[derive(Deserialize)]
+    struct Unsigned {
+        #[serde(deserialize_with = "number")]
+        n: u64,
+    }
+
+    #[test]
+    fn cluster_ids_use_all_64_bits() {
+        let read = |json: &str| serde_json::from_str::<Unsigned>(json).map(|one| one.n);
+        assert_eq!(read(r#"{"n":"18446744073709551615"}"#).unwrap(), u64::MAX);
+        assert!(read(r#"{"n":"18446744073709551616"}"#).is_err());
+        assert!(read(r#"{"n":"-1"}"#).is_err());
+    }
+
     #[test]
     fn numbers_come_as_strings_or_numbers_or_not_at_all() {
         let read = |json: &str| serde_json::from_str::<One>(json).map(|one| one.n);
         assert_eq!(read(r#"{"n":"-7"}"#).unwrap(), -7);
         assert_eq!(read(r#"{"n":7}"#).unwrap(), 7);
         assert_eq!(read("{}").unwrap(), 0);
+        assert_eq!(read(r#"{"n":"+007"}"#).unwrap(), 7);
+        assert_eq!(read(r#"{"n":"9223372036854775807"}"#).unwrap(), i64::MAX);
+        assert_eq!(read(r#"{"n":"-9223372036854775808"}"#).unwrap(), i64::MIN);
+        // Longer than any i64, and one all the same.
+        let padded = r#"{"n":"000000000000000000000000000007"}"#;
+        assert_eq!(read(padded).unwrap(), 7);
         for bad in [
             r#"{"n":""}"#,
             r#"{"n":"9223372036854775808"}"#,
+            r#"{"n":" 7"}"#,
+            r#"{"n":"7x"}"#,
             r#"{"n":"99999999999999999999999999999999999999999999"}"#,
             r#"{"n":1.5}"#,
             r#"{"n":null}"#,

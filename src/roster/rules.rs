@@ -56,6 +56,11 @@ impl Rules {
         self.excess(members).is_none() || self.filter.is_own(name)
     }
 
+    /// Whether this newcomer, who is among these, had no room beside the others.
+    pub fn is_one_too_many(&self, name: &str, members: &BTreeSet<ByName>) -> bool {
+        self.excess(members).is_some_and(|over| over > 0) && !self.filter.is_own(name)
+    }
+
     /// By how many they are over the limit; `None` where there is room for another.
     pub fn excess(&self, members: &BTreeSet<ByName>) -> Option<usize> {
         let own = self.filter.own.as_deref();
