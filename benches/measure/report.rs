@@ -1,7 +1,7 @@
 //! What was measured, as a table and a plot for each workload.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::plot::{self, Bar};
 
@@ -148,11 +148,9 @@ impl Report {
         text
     }
 
-    /// Writes `benches/results/`; only where no workload was left out, so that all of it is of one
-    /// run.
-    pub fn write(&self) {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/results");
-        fs::create_dir_all(&folder).expect("benches/results");
+    /// The text, and a plot for each section.
+    pub fn write(&self, folder: &Path) {
+        fs::create_dir_all(folder).expect("a folder for the results");
         for section in self.sections.iter().filter(|s| !s.bars.is_empty()) {
             let file = folder.join(format!("{}.svg", section.name));
             plot::bars(&file, &section.plot.0, section.plot.1, &section.bars);
