@@ -127,7 +127,7 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text = format!("# Measured\n\n{}\n\n## Targets\n\n", self.head.join("  \n"));
         text += "Medians of rounds in which the candidates took turns; in brackets the lowest and \
-                 the highest round. Ratios are of the same round.\n\n";
+                 the highest round, as a line in the plots. Ratios are of the same round.\n\n";
         text += "| | target | measured | |\n| --- | --- | --- | --- |\n";
         for target in self.sections.iter().flat_map(|s| &s.targets) {
             let met = if target.met { "met" } else { "**missed**" };

@@ -16,6 +16,8 @@ pub fn time_of(member: &Member) -> u64 {
 
 fn observer(args: &Args) -> Builder {
     let builder = Cluster::builder().endpoints([args.text("endpoint")]);
+    // A busy machine may take long; that is for the figures to tell.
+    let builder = builder.start_timeout(Duration::from_secs(100));
     builder.prefix(data::PREFIX)
 }
 
@@ -26,7 +28,7 @@ pub fn observer_of_source(args: &Args) -> Cluster {
     builder.start().expect("the source answers")
 }
 
-// Room for what comes while the listener is not scheduled, so that nothing is folded.
+/// Room for what comes while the listener is not scheduled, so that nothing is folded.
 fn options() -> Options {
     Options::new().capacity(65_536).initial(false)
 }

@@ -129,7 +129,7 @@ fn from_etcd(plan: &Plan, report: &mut Report, changes: usize) {
     }
     let peers = plan.peers.as_deref();
     let who = able(peers, &Who::ALL);
-    let results = rounds(plan, &who, plan.pick(7, 1), |who| {
+    let results = rounds(plan, &who, plan.pick(5, 1), |who| {
         if !matches!(who, Who::Single | Who::Multi) {
             let stream = Stream::Etcd(etcd.address());
             return from_source(who, stream, from - 1, cluster);
