@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_millis(5);
 
 pub fn run(plan: &Plan, report: &mut Report) {
     let changes = plan.pick(400, 40);
-    let rounds = plan.pick(9, 1);
+    let rounds = plan.pick(7, 1);
     let etcd = Etcd::start();
     let gateway = etcd.gateway();
     // Everybody is there before, so that each change is one of a member's value.

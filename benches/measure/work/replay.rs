@@ -83,7 +83,8 @@ fn scripted(plan: &Plan, report: &mut Report, changes: usize) {
     let folded: f64 = each(&results[2], |r| float(&r["extra"])).iter().sum();
     let about = format!(
         "{changes} changes of {MEMBERS} members, {PER_TXN} in a transaction, {megabytes:.0} MB \
-         from a socket as etcd would send them. Events folded: {folded}."
+         from a socket as etcd would send them. Headcount's `stall_bound` is long, so that it \
+         does not renew its stream meanwhile. Events folded: {folded}."
     );
     let mut section = Section::new("replay-scripted", "a. Replay, scripted", about);
     section.head = vec![
@@ -146,7 +147,7 @@ fn from_etcd(plan: &Plan, report: &mut Report, changes: usize) {
         "The same {changes} changes in a real etcd, which packs some 1000 revisions into a \
          message. The HTTP candidates get its bytes through a relay, which answers the listing \
          that comes before with nothing; etcd-client asks etcd itself. None but Headcount reads \
-         the members' JSON."
+         the members' JSON. Its `stall_bound` is long here, too."
     );
     let mut section = Section::new("replay-etcd", "a. Replay, from etcd", about);
     section.head = vec![
