@@ -12,7 +12,7 @@ use crate::report::{Report, Section};
 
 pub fn run(plan: &Plan, report: &mut Report) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let rounds = plan.pick(3, 1);
+    let rounds = plan.pick(2, 1);
     let own = format!("headcount = {{ path = {:?} }}", root.display().to_string());
     let minimal = "ureq = { version = \"~3.5.2\", default-features = false }\n\
                    serde = { version = \"1\", features = [\"derive\"] }\n\
