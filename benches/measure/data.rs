@@ -1,10 +1,12 @@
 //! The members that are measured with, and the bytes that etcd would send of them.
 
 use std::io::Write;
+use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use crate::support::gateway::b64;
+use crate::support::etcd::Etcd;
+use crate::support::gateway::{Gateway, b64};
 
 /// Everything is below it.
 pub const PREFIX: &str = "bench/";
@@ -26,15 +28,49 @@ pub fn value(id: &str, stamp: u64) -> String {
     )
 }
 
-/// The id of change number `n` in a cluster of so many.
-pub fn id(n: usize, members: usize) -> String {
-    format!("room-{:06}", n % members)
+/// Revisions that the scripted replay starts behind.
+pub const BASE: i64 = 1000;
+pub const CLUSTER: u64 = 14_841_639_068_965_178_418;
+/// Each member has a lease of its own, so far above this one.
+const LEASE: i64 = 7_587_862_094_297_613_836;
+/// The number that [`LAST`] has for that.
+pub const NONE: i64 = -1;
+
+/// One member's value as it is put.
+pub struct Put {
+    pub id: String,
+    pub value: String,
+    pub lease: i64,
+}
+
+impl Put {
+    /// By member number `n`.
+    pub fn of(n: usize, stamp: u64) -> Put {
+        let id = format!("room-{n:06}");
+        Put {
+            value: value(&id, stamp),
+            id,
+            lease: LEASE + n as i64,
+        }
+    }
+
+    pub fn last(stamp: u64) -> Put {
+        Put {
+            id: LAST.into(),
+            value: value(LAST, stamp),
+            lease: LEASE + NONE,
+        }
+    }
+
+    pub fn send(&self, gateway: &Gateway) {
+        gateway.put(&key(&self.id), &self.value, self.lease);
+    }
 }
 
 /// One transaction of puts, for the gateway.
-pub fn txn(puts: impl Iterator<Item = (String, String)>, lease: i64) -> Value {
+pub fn txn(puts: impl Iterator<Item = Put>) -> Value {
     let puts: Vec<Value> = puts
-        .map(|(id, value)| {
+        .map(|Put { id, value, lease }| {
             json!({"request_put": {
                 "key": b64(key(&id)), "value": b64(value), "lease": lease.to_string(),
             }})
@@ -43,25 +79,41 @@ pub fn txn(puts: impl Iterator<Item = (String, String)>, lease: i64) -> Value {
     json!({ "success": puts })
 }
 
-/// Revisions that the scripted replay starts behind.
-pub const BASE: i64 = 1000;
-pub const CLUSTER: u64 = 14_841_639_068_965_178_418;
-pub const LEASE: i64 = 7_587_862_094_297_613_836;
+/// Leases that outlast the bench, for members by number; [`NONE`] stands for [`LAST`].
+pub fn grant(etcd: &Etcd, members: Range<i64>) {
+    let one = |gateway: &Gateway, n: i64| {
+        let body = json!({ "ID": (LEASE + n).to_string(), "TTL": "7200" });
+        let (status, answer) = gateway.post("/v3/lease/grant", &body);
+        assert_eq!(status, 200, "{answer}");
+    };
+    // etcd takes several at a time, as they come from several servers.
+    const THREADS: usize = 8;
+    std::thread::scope(|scope| {
+        for first in 0..THREADS {
+            let own = members.clone().skip(first).step_by(THREADS);
+            scope.spawn(move || {
+                let gateway = etcd.gateway();
+                own.for_each(|n| one(&gateway, n));
+            });
+        }
+    });
+}
 
-/// A message of etcd's watch stream: puts of one revision, in the chunks that its gateway makes.
-pub fn frame(out: &mut Vec<u8>, revision: i64, puts: &[(String, String, i64)]) {
+/// A message of etcd's watch stream: puts of one revision, each with the revision that its key was
+/// created at, in the chunks that its gateway makes.
+pub fn frame(out: &mut Vec<u8>, revision: i64, puts: &[(Put, i64)]) {
     let mut line = Vec::with_capacity(500 * puts.len());
     write!(
         line,
         r#"{{"result":{{"header":{{"cluster_id":"{CLUSTER}","member_id":"10276657743932975437","revision":"{revision}","raft_term":"2"}},"events":["#
     )
     .expect("memory");
-    for (n, (id, value, created)) in puts.iter().enumerate() {
+    for (n, (Put { id, value, lease }, created)) in puts.iter().enumerate() {
         let comma = if n == 0 { "" } else { "," };
         let (key, value) = (b64(key(id)), b64(value));
         write!(
             line,
-            r#"{comma}{{"kv":{{"key":"{key}","create_revision":"{created}","mod_revision":"{revision}","version":"2","value":"{value}","lease":"{LEASE}"}}}}"#
+            r#"{comma}{{"kv":{{"key":"{key}","create_revision":"{created}","mod_revision":"{revision}","version":"2","value":"{value}","lease":"{lease}"}}}}"#
         )
         .expect("memory");
     }
@@ -71,30 +123,27 @@ pub fn frame(out: &mut Vec<u8>, revision: i64, puts: &[(String, String, i64)]) {
     out.extend_from_slice(b"\r\n1\r\n\n\r\n");
 }
 
-/// A whole replay: so many changes, so many in a transaction, the last one of [`LAST`].
+/// The puts of a replay: so many changes of so many members in turn, the last one of [`LAST`].
+pub fn change(n: usize, changes: usize, members: usize) -> Put {
+    match n + 1 == changes {
+        true => Put::last(n as u64),
+        false => Put::of(n % members, n as u64),
+    }
+}
+
+/// A whole replay, so many in a transaction.
 pub fn replay(changes: usize, per_txn: usize, members: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(changes * 460);
-    let mut puts = Vec::new();
-    let mut revision = BASE;
-    for n in 0..changes {
-        let last = n + 1 == changes;
-        let id = if last {
-            LAST.to_owned()
-        } else {
-            id(n, members)
-        };
-        // Its key was created by its first change.
-        let created = match last {
-            true => BASE + (n / per_txn) as i64 + 1,
-            false => BASE + ((n % members) / per_txn) as i64 + 1,
-        };
-        let value = value(&id, n as u64);
-        puts.push((id, value, created));
-        if puts.len() == per_txn || last {
-            revision += 1;
-            frame(&mut out, revision, &puts);
-            puts.clear();
-        }
+    let revision = |n: usize| BASE + 1 + (n / per_txn) as i64;
+    // A key was created by its first change.
+    let created = |n: usize| match n + 1 == changes {
+        true => revision(n),
+        false => revision(n % members),
+    };
+    for first in (0..changes).step_by(per_txn) {
+        let all = first..(first + per_txn).min(changes);
+        let puts = all.map(|n| (change(n, changes, members), created(n)));
+        frame(&mut out, revision(first), &puts.collect::<Vec<_>>());
     }
     out
 }

@@ -34,8 +34,13 @@ pub fn describe(plan: &Plan) -> Vec<String> {
                 .filter_map(|n| locked(&lock, n)),
         );
     }
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("?");
     vec![
-        format!("{cores} cores ({model}), Linux {}", kernel.trim()),
+        format!(
+            "{cores} cores ({model}), Linux {}; load before the start {load}",
+            kernel.trim()
+        ),
         versions.join(" · "),
     ]
 }

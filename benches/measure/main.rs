@@ -15,14 +15,14 @@ mod roles;
 mod source;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use report::Report;
 
 /// How much of everything.
 pub struct Plan {
-    /// Only see that it works: nothing is written.
+    /// Only see that it works.
     pub brief: bool,
     /// Names of the workloads to run; all where it is empty.
     pub only: Vec<String>,
@@ -94,7 +94,11 @@ fn main() {
         }
     }
     println!("{}", report.text());
-    if !plan.brief && plan.only.is_empty() {
-        report.write();
-    }
+    // Only where no workload was left out, so that all of it is of one run.
+    let folder = match plan.only.is_empty() && !plan.brief {
+        true => concat!(env!("CARGO_MANIFEST_DIR"), "/benches/results"),
+        false => concat!(env!("CARGO_TARGET_TMPDIR"), "/measure"),
+    };
+    report.write(Path::new(folder));
+    eprintln!("written to {folder}");
 }

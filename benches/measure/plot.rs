@@ -35,7 +35,7 @@ fn draw(file: &Path, title: &str, unit: &str, bars: &[Bar]) -> Result<(), Box<dy
         area.draw(&Text::new(words, at, style))
             .map_err(|e| e.to_string())
     };
-    put(format!("{title}, {unit}"), 17, HPos::Left, (14, 22))?;
+    put(format!("{title}, {unit}"), 21, HPos::Left, (14, 22))?;
     let most = bars.iter().map(|b| b.value.max(b.spread.1));
     let most = most.fold(f64::MIN_POSITIVE, f64::max);
     let room = f64::from(WIDTH - LEFT - 110);
@@ -44,23 +44,32 @@ fn draw(file: &Path, title: &str, unit: &str, bars: &[Bar]) -> Result<(), Box<dy
         let y = 48 + ROW * n as i32;
         let middle = y + ROW / 2 - 3;
         let color = match bar.ours {
-            true => RGBColor(28, 110, 140),
-            false => RGBColor(170, 182, 188),
+            true => RGBColor(90, 165, 195),
+            false => RGBColor(190, 200, 205),
         };
-        put(bar.label.clone(), 14, HPos::Right, (LEFT - 10, middle))?;
+        put(bar.label.clone(), 17, HPos::Right, (LEFT - 10, middle))?;
         let shape = [(LEFT, y), (x(bar.value), y + ROW - 8)];
         area.draw(&Rectangle::new(shape, color.filled()))
             .map_err(|e| e.to_string())?;
-        let ends = [(x(bar.spread.0), middle), (x(bar.spread.1), middle)];
-        area.draw(&PathElement::new(ends, black))
-            .map_err(|e| e.to_string())?;
+        let [low, high] = [x(bar.spread.0), x(bar.spread.1)];
+        if low < high {
+            let (top, bottom) = (middle - 4, middle + 4);
+            for ends in [
+                [(low, middle), (high, middle)],
+                [(low, top), (low, bottom)],
+                [(high, top), (high, bottom)],
+            ] {
+                area.draw(&PathElement::new(ends, black))
+                    .map_err(|e| e.to_string())?;
+            }
+        }
         let digits = match bar.value {
             v if v >= 100.0 => 0,
             v if v >= 10.0 => 1,
             _ => 2,
         };
         let at = (x(bar.value.max(bar.spread.1)) + 8, middle);
-        put(format!("{:.digits$}", bar.value), 14, HPos::Left, at)?;
+        put(format!("{:.digits$}", bar.value), 17, HPos::Left, at)?;
     }
     area.present().map_err(|e| e.to_string())?;
     Ok(())

@@ -1,7 +1,7 @@
 //! What was measured, as a table and a plot for each workload.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::plot::{self, Bar};
 
@@ -127,7 +127,7 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text = format!("# Measured\n\n{}\n\n## Targets\n\n", self.head.join("  \n"));
         text += "Medians of rounds in which the candidates took turns; in brackets the lowest and \
-                 the highest round. Ratios are of the same round.\n\n";
+                 the highest round, as a line in the plots. Ratios are of the same round.\n\n";
         text += "| | target | measured | |\n| --- | --- | --- | --- |\n";
         for target in self.sections.iter().flat_map(|s| &s.targets) {
             let met = if target.met { "met" } else { "**missed**" };
@@ -148,11 +148,9 @@ impl Report {
         text
     }
 
-    /// Writes `benches/results/`; only where no workload was left out, so that all of it is of one
-    /// run.
-    pub fn write(&self) {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/results");
-        fs::create_dir_all(&folder).expect("benches/results");
+    /// The text, and a plot for each section.
+    pub fn write(&self, folder: &Path) {
+        fs::create_dir_all(folder).expect("a folder for the results");
         for section in self.sections.iter().filter(|s| !s.bars.is_empty()) {
             let file = folder.join(format!("{}.svg", section.name));
             plot::bars(&file, &section.plot.0, section.plot.1, &section.bars);

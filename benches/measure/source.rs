@@ -1,15 +1,16 @@
 //! Where the HTTP candidates get their bytes from: an empty listing, then a watch stream that
 //! begins when the bench says so. Either scripted, or etcd's own, passed through untouched.
+//!
+//! One source serves one job, so that nothing of one job can be taken for the next one's.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-
-use crate::data;
 
 /// What a watch gets.
 #[derive(Clone)]
@@ -24,8 +25,10 @@ pub enum Stream {
 
 pub struct Source {
     port: u16,
-    watched: Receiver<()>,
-    go: Sender<()>,
+    /// Gone once the watch has come: a second one fails to say so.
+    watched: Option<Receiver<()>>,
+    /// Nobody sends here: once it is dropped, every watch may have its stream.
+    held: Option<Sender<()>>,
     stop: Arc<AtomicBool>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -37,22 +40,22 @@ struct Shared {
     revision: i64,
     cluster: u64,
     watched: Sender<()>,
-    go: Receiver<()>,
+    held: Receiver<()>,
 }
 
 impl Source {
     pub fn start(stream: Stream, revision: i64, cluster: u64) -> Source {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("an address").port();
-        let (watched_tx, watched) = bounded(100);
-        let (go, go_rx) = bounded(100);
+        let (watched_tx, watched) = bounded(1);
+        let (hold, held) = bounded(0);
         let stop = Arc::new(AtomicBool::new(false));
         let shared = Shared {
             stream,
             revision,
             cluster,
             watched: watched_tx,
-            go: go_rx,
+            held,
         };
         let stopped = Arc::clone(&stop);
         // Its connections end with their clients, which are child processes.
@@ -71,8 +74,8 @@ impl Source {
         });
         Source {
             port,
-            watched,
-            go,
+            watched: Some(watched),
+            held: Some(hold),
             stop,
             acceptor: Some(acceptor),
         }
@@ -82,11 +85,16 @@ impl Source {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Waits for a watch, then lets it have its stream.
-    pub fn release(&self) {
-        let bound = std::time::Duration::from_secs(20);
-        self.watched.recv_timeout(bound).expect("somebody watches");
-        self.go.send(()).expect("the source serves");
+    /// Waits for the watch, for which there has to be one.
+    pub fn wait_watched(&mut self) {
+        let watched = self.watched.take().expect("once");
+        let bound = Duration::from_secs(60);
+        watched.recv_timeout(bound).expect("somebody watches");
+    }
+
+    /// The watch gets its stream.
+    pub fn release(&mut self) {
+        self.held = None;
     }
 }
 
@@ -104,12 +112,10 @@ fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let mut reader = BufReader::new(client);
     let mut writer = client;
-    let header = |revision| {
-        let cluster = shared.cluster;
-        format!(
-            r#""header":{{"cluster_id":"{cluster}","member_id":"1","revision":"{revision}","raft_term":"2"}}"#
-        )
-    };
+    let header = format!(
+        r#""header":{{"cluster_id":"{}","member_id":"1","revision":"{}","raft_term":"2"}}"#,
+        shared.cluster, shared.revision
+    );
     loop {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -127,62 +133,70 @@ fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
         let path = text.split(' ').nth(1).unwrap_or_default();
-        if path != "/v3/watch" {
-            // An empty listing; leases all live.
-            let body = match path {
-                "/v3/lease/timetolive" | "/v3/kv/lease/timetolive" => {
-                    let header = header(shared.revision);
-                    format!(
-                        r#"{{{header},"ID":"{}","TTL":"9","grantedTTL":"10"}}"#,
-                        data::LEASE
-                    )
-                }
-                _ => format!("{{{}}}", header(shared.revision)),
-            };
-            write!(
-                writer,
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            )?;
-            continue;
+        if path == "/v3/watch" {
+            break watch(shared, reader, [&head, &body], &header);
         }
-        let _ = shared.watched.try_send(());
-        // Ends with the source where nobody says so.
-        if shared.go.recv().is_err() {
-            return Ok(());
-        }
-        if let Stream::Etcd(address) = &shared.stream {
-            let mut etcd = TcpStream::connect(address)?;
-            etcd.write_all(&head)?;
-            etcd.write_all(&body)?;
-            let mut buffer = vec![0; 256 * 1024];
-            loop {
-                match etcd.read(&mut buffer)? {
-                    0 => return Ok(()),
-                    count => writer.write_all(&buffer[..count])?,
-                }
-            }
-        }
-        let created = format!(
-            r#"{{"result":{{{},"created":true}}}}"#,
-            header(shared.revision)
-        );
+        // An empty listing; leases all live.
+        let body = match path {
+            "/v3/lease/timetolive" => format!(r#"{{{header},"TTL":"9","grantedTTL":"10"}}"#),
+            _ => format!("{{{header}}}"),
+        };
         write!(
             writer,
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{created}\r\n1\r\n\n\r\n",
-            created.len()
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
         )?;
-        match &shared.stream {
-            Stream::Script(bytes) => writer.write_all(bytes)?,
-            Stream::Live(bytes) => {
-                for bytes in bytes {
-                    writer.write_all(&bytes)?;
-                }
+    }
+}
+
+/// Serves a watch until the client hangs up, as it does when it has seen the last change.
+fn watch(
+    shared: &Shared,
+    mut reader: BufReader<&TcpStream>,
+    request: [&[u8]; 2],
+    header: &str,
+) -> std::io::Result<()> {
+    let mut writer = *reader.get_ref();
+    if let Stream::Etcd(address) = &shared.stream {
+        shared.await_release();
+        let mut etcd = TcpStream::connect(address)?;
+        etcd.write_all(&request.concat())?;
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match etcd.read(&mut buffer)? {
+                0 => return Ok(()),
+                count => writer.write_all(&buffer[..count])?,
             }
-            Stream::Etcd(_) => unreachable!("was dealt with"),
         }
-        // The client hangs up when it has seen the last change.
-        let _ = reader.read(&mut [0; 1])?;
-        return Ok(());
+    }
+    let created = format!(r#"{{"result":{{{header},"created":true}}}}"#);
+    write!(
+        writer,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{created}\r\n1\r\n\n\r\n",
+        created.len()
+    )?;
+    shared.await_release();
+    match &shared.stream {
+        Stream::Script(bytes) => writer.write_all(bytes)?,
+        Stream::Live(bytes) => {
+            for bytes in bytes {
+                writer.write_all(&bytes)?;
+            }
+        }
+        Stream::Etcd(_) => unreachable!("was dealt with"),
+    }
+    let _ = reader.read(&mut [0; 1])?;
+    Ok(())
+}
+
+impl Shared {
+    fn await_release(&self) {
+        if self.watched.try_send(()).is_err() {
+            // What was measured so far is void, and the client would try for ever.
+            eprintln!("a client has opened its watch again, in the middle of a measurement");
+            std::process::exit(1);
+        }
+        // Disconnects.
+        let _ = self.held.recv();
     }
 }

@@ -9,7 +9,7 @@ mod raw;
 mod shared;
 
 use shared::Args;
-pub use shared::now;
+pub use shared::{WARM, now};
 
 pub fn run(args: Vec<String>) {
     let (job, who) = (args[0].clone(), args[1].clone());
@@ -21,7 +21,8 @@ pub fn run(args: Vec<String>) {
         ("list", "raw") => raw::list(&args),
         ("list", "minimal") => minimal::list(&args),
         ("list", "headcount") => headcount::list(&args),
-        ("fanout", "headcount") => fanout::run(&args),
+        ("burst", "headcount") => fanout::burst(&args),
+        ("single", "headcount") => fanout::single(&args),
         ("members", "headcount") => members::run(&args),
         _ => panic!("nobody called {who} does {job}"),
     }

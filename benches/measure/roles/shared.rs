@@ -67,14 +67,15 @@ pub fn trim() {
     }
 }
 
-/// From now on this thread, and all that it starts, share one core.
+/// From now on this thread, and all that it starts, share one core: the one that it runs on.
 pub fn one_core() {
     // SAFETY: a set of bits on the stack, filled and read within its size.
-    unsafe {
+    let failed = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(0, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
-    }
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    };
+    assert_eq!(failed, 0, "a core of its own");
 }
 
 pub fn ready() {
@@ -95,24 +96,32 @@ pub fn done(result: serde_json::Value) {
     println!("{result}");
 }
 
+/// Of the events of a timed watch, those that find everything cold: they don't count.
+pub const WARM: usize = 20;
+
 /// How a watch went: kept by the one who watches.
 pub struct Watched {
     cpu: f64,
-    pub events: u64,
+    events: usize,
     /// Times from a put's being sent to here; nanoseconds.
     late: Vec<u64>,
     timed: bool,
 }
 
 impl Watched {
-    pub fn begin(timed: bool) -> Watched {
-        let late = Vec::with_capacity(if timed { 10_000 } else { 0 });
-        let watched = Watched {
+    /// From here on CPU time counts, but for a timed one.
+    pub fn new(timed: bool) -> Watched {
+        Watched {
             cpu: cpu(),
             events: 0,
-            late,
+            late: Vec::with_capacity(if timed { 10_000 } else { 0 }),
             timed,
-        };
+        }
+    }
+
+    /// The same, and the bench may go on.
+    pub fn begin(timed: bool) -> Watched {
+        let watched = Watched::new(timed);
         ready();
         watched
     }
@@ -120,15 +129,19 @@ impl Watched {
     /// One change was seen; `stamp` is asked for when it was sent.
     pub fn event(&mut self, stamp: impl FnOnce() -> u64) {
         self.events += 1;
-        if self.timed {
+        if self.timed && self.events > WARM {
             self.late.push(now() - stamp());
+        }
+        if self.timed && self.events == WARM {
+            self.cpu = cpu();
         }
     }
 
     pub fn end(self, extra: serde_json::Value) {
         let (at, cpu) = (now(), cpu() - self.cpu);
+        let counted = self.events - if self.timed { WARM } else { 0 };
         done(serde_json::json!({
-            "at": at, "cpu": cpu, "events": self.events, "late": self.late, "extra": extra,
+            "at": at, "cpu": cpu, "events": counted, "late": self.late, "extra": extra,
         }));
     }
 }

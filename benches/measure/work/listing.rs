@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use super::{bar, each, float, samples};
+use crate::Plan;
 use crate::child::{Job, Who, able};
+use crate::data::{self, Put};
 use crate::report::{Report, Section, ratios};
 use crate::support::etcd::Etcd;
-use crate::{Plan, data};
 
 const PER_TXN: usize = 100;
 
@@ -17,9 +18,9 @@ pub fn run(plan: &Plan, report: &mut Report) {
     let largest = sizes[sizes.len() - 1];
     let etcd = Etcd::start();
     let gateway = etcd.gateway();
-    let lease = gateway.grant(3600);
     let about = "From nothing to everybody known. The raw stream and the minimal reader ask for \
-                 all at once. Memory is what the process has grown by: at most, and once all is \
+                 all at once. Each member has a lease of its own, which Headcount is to check, as in \
+                 a real cluster. Memory is what the process has grown by: at most, and once all is \
                  known."
         .into();
     let mut section = Section::new("listing", "c. First listing", about);
@@ -36,13 +37,11 @@ pub fn run(plan: &Plan, report: &mut Report) {
     section.plot = (format!("First listing of {largest} members"), "ms");
     let mut there = 0;
     for &size in sizes {
+        plan.progress(&format!("registering {size} members, each with a lease"));
+        data::grant(&etcd, there as i64..size as i64);
         for from in (there..size).step_by(PER_TXN) {
-            let ids = (from..(from + PER_TXN).min(size)).map(|n| data::id(n, usize::MAX));
-            let puts = ids.map(|id| {
-                let value = data::value(&id, 0);
-                (id, value)
-            });
-            gateway.txn(&data::txn(puts, lease));
+            let numbers = from..(from + PER_TXN).min(size);
+            gateway.txn(&data::txn(numbers.map(|n| Put::of(n, 0))));
         }
         there = size;
         let rounds = plan.pick(if size < 100_000 { 7 } else { 5 }, 1);

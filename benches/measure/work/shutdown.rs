@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use headcount::{Cluster, Event};
 
-use super::samples;
+use super::{labelled, samples};
 use crate::report::{Report, Section};
 use crate::support::etcd::Etcd;
 use crate::{Plan, data};
@@ -33,6 +33,11 @@ pub fn run(plan: &Plan, report: &mut Report) {
     section.head = vec!["p50, ms", "p99, ms", "longest, ms"];
     let row = [0.5, 0.99, 1.0].map(|share| format!("{:.2}", took.at(share)));
     section.rows.push(row.to_vec());
+    section.plot = ("How long `leave()` blocks".into(), "ms");
+    for (label, share) in [("p50", 0.5), ("p99", 0.99), ("longest", 1.0)] {
+        let bar = labelled(label.into(), &[took.at(share)], true);
+        section.bars.push(bar);
+    }
     let [mid, high] = [0.5, 0.99].map(|share| took.at(share));
     section.target('f', "median ≤ 20 ms", format!("{mid:.2} ms"), mid <= 20.0);
     section.target('f', "p99 ≤ 50 ms", format!("{high:.2} ms"), high <= 50.0);

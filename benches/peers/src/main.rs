@@ -28,7 +28,9 @@ fn main() {
 }
 
 async fn connect(args: &Args) -> Client {
-    Client::connect([args.text("endpoint")], None).await.expect("a connection")
+    Client::connect([args.text("endpoint")], None)
+        .await
+        .expect("a connection")
 }
 
 async fn watch(args: &Args) {
@@ -41,7 +43,10 @@ async fn watch(args: &Args) {
     let last = args.text("last").as_bytes();
     let mut watched = Watched::begin(timed);
     wait_go();
-    let mut stream = watcher.watch(args.text("begin"), Some(options)).await.expect("a watch");
+    let mut stream = watcher
+        .watch(args.text("begin"), Some(options))
+        .await
+        .expect("a watch");
     loop {
         let message = stream.message().await.expect("a message");
         let message = message.expect("the stream goes on");
@@ -62,7 +67,10 @@ async fn list(args: &Args) {
     let client = connect(args).await;
     let mut kv = client.kv_client().max_decoding_message_size(usize::MAX);
     let options = GetOptions::new().with_range(args.text("to"));
-    let reply = kv.get(args.text("begin"), Some(options)).await.expect("a listing");
+    let reply = kv
+        .get(args.text("begin"), Some(options))
+        .await
+        .expect("a listing");
     let (wall, cpu) = ((now() - began) as f64 * 1e-9, cpu() - spent);
     let peak = memory("VmHWM:") - before;
     shared::trim();
