@@ -280,9 +280,10 @@ impl Builder {
 
     /// The largest reply or frame taken from etcd (16 MiB; at least twice `max_value_bytes`).
     ///
-    /// Frames come in parts of some 3 MB at most, whatever is in them; listings in pages, which are
-    /// made smaller when one does not fit. Symptom of too small: [`Error::TooLarge`], `oversized`
-    /// growing in the statistics.
+    /// A frame holds one change, or, when a connection catches up, those of up to 1,000 revisions: as
+    /// a rule less than 9 MB. One that does not fit is made up for by a listing; listings come in
+    /// pages, which are made smaller when one does not fit. Symptom of too small:
+    /// [`Error::TooLarge`], `oversized` growing in the statistics.
     pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_frame_bytes = bytes;
         self
