@@ -340,7 +340,10 @@ impl Roster {
             }
             let known = self.get(name);
             seen += usize::from(known.is_some());
-            let current = known.is_some_and(|m| m.revision() == kv.mod_revision);
+            // The lease as well: in a store that was restored revisions may come again, leases don't.
+            let stands = (kv.create_revision, kv.mod_revision, kv.lease);
+            let current =
+                known.is_some_and(|m| (m.incarnation(), m.revision(), m.lease()) == stands);
             let excused = self.skipped.excuses(&kv.key, kv.mod_revision)
                 && known.is_none_or(|m| m.incarnation() == kv.create_revision);
             if !current && !excused && (known.is_some() || room) {

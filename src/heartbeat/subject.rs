@@ -27,7 +27,8 @@ pub(super) struct Health {
 pub(super) struct Subject {
     /// Whose.
     pub names: Names,
-    pub window: Option<Window>,
+    /// Boxed: of 100,000 most are not looked at for long.
+    pub window: Option<Box<Window>>,
     /// When it was first found to be gone.
     pub gone: Option<Instant>,
     pub suspected: Option<Box<Evidence>>,
@@ -53,7 +54,7 @@ impl Subject {
 
     /// Whether its owner had missed a renewal when last looked at.
     pub fn is_overdue(&self) -> bool {
-        self.window.as_ref().is_some_and(Window::is_overdue)
+        self.window.as_ref().is_some_and(|w| w.is_overdue())
     }
 
     /// etcd has told what is left of it. The evidence, where the owner is suspected from now on;
@@ -64,10 +65,10 @@ impl Subject {
         fraction: f64,
         health: &Health,
     ) -> Option<Option<Evidence>> {
-        let before = self.window.map(|window| window.last.sent);
+        let before = self.window.as_ref().map(|window| window.last.sent);
         match &mut self.window {
             Some(window) => window.look(seen),
-            none => *none = Some(Window::new(seen)),
+            none => *none = Some(Box::new(Window::new(seen))),
         }
         let window = self.window.as_ref()?;
         self.gone = None;
@@ -119,6 +120,7 @@ impl Subject {
     /// etcd has told nothing.
     pub fn unknown(&mut self, answered: Instant, fraction: f64) {
         self.due = answered + AGAIN.mul_f64(0.5 + 0.5 * fraction);
-        self.deadline = self.window.map_or(self.due, |window| window.deadline());
+        let deadline = self.window.as_ref().map(|window| window.deadline());
+        self.deadline = deadline.unwrap_or(self.due);
     }
 }

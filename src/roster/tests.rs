@@ -366,6 +366,8 @@ fn g1_matches_sees_every_difference_and_nothing_else() {
     assert_eq!(s.0.matches(&[kv("c/1", 5, 5, 7)]), None, "a lost addition");
     assert_eq!(s.0.matches(&[kv("a/1", 2, 5, 7)]), None, "a lost update");
     assert_eq!(s.0.matches(&[kv("a/1", 5, 5, 7)]), None, "a lost restart");
+    let restored = [kv("a/1", 2, 2, 8)];
+    assert_eq!(s.0.matches(&restored), None, "a value of after a restore");
     let mut foreign = kv("a/1", 5, 5, 7);
     foreign.key = b"p/servers.bak".to_vec();
     assert_eq!(s.0.matches(&[foreign]), Some(0));
