@@ -14,6 +14,9 @@ use super::wire;
 use crate::error::Error;
 
 const PATH: &str = "/v3/watch";
+/// Messages that have come together are passed on together, up to so many events: waking
+/// listeners for each would cost more than all the rest.
+const TOGETHER: usize = 1000;
 
 /// What to watch, and how long nothing may come.
 pub(crate) struct WatchRequest<'a> {
@@ -54,6 +57,8 @@ pub(crate) struct WatchStream<'a> {
     endpoint: Arc<str>,
     body: BodyReader<'static>,
     messages: Messages,
+    /// Read already, but not to be passed on with what came before it.
+    next: Option<Result<Option<Part>, Failure>>,
     chunk: Box<[u8]>,
     silence: Duration,
     /// When the last message that tells something was whole.
@@ -85,6 +90,7 @@ impl Client {
             endpoint: answer.endpoint,
             body: answer.response.into_body().into_reader(),
             messages: Messages::new(self.shared.max_frame_bytes),
+            next: None,
             chunk: vec![0; 64 * 1024].into(),
             silence: request.silence,
             told: Instant::now(),
@@ -97,10 +103,11 @@ impl WatchStream<'_> {
     /// `silence` at most.
     pub fn next(&mut self) -> Result<Option<Frame>, Failure> {
         loop {
-            match self.messages.next()? {
+            let part = self.next.take().unwrap_or_else(|| self.messages.next());
+            match part? {
                 Some(Part::Whole(frame)) => {
                     self.told = Instant::now();
-                    return Ok(Some(frame));
+                    return Ok(Some(self.together(frame)));
                 }
                 Some(Part::More) => {
                     self.told = Instant::now();
@@ -134,6 +141,21 @@ impl WatchStream<'_> {
                 };
             }
         }
+    }
+
+    /// Adds the events of what has come already.
+    fn together(&mut self, frame: Frame) -> Frame {
+        let Frame::Events(mut events) = frame else {
+            return frame;
+        };
+        while events.len() < TOGETHER && self.next.is_none() {
+            match self.messages.next() {
+                Ok(Some(Part::Whole(Frame::Events(more)))) => events.extend(more),
+                Ok(None) => break,
+                other => self.next = Some(other),
+            }
+        }
+        Frame::Events(events)
     }
 
     /// Reads what has come; 0 at the end of the stream.

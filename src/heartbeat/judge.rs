@@ -120,8 +120,8 @@ impl Judge {
     /// How many leases are watched, how many are overdue, and how long ago the one was looked at
     /// that waits longest.
     pub fn counts(&self, now: Instant) -> (usize, usize, Option<Duration>) {
-        let windows = self.subjects.values().filter_map(|s| s.window.as_ref());
-        let oldest = windows.map(|w| w.last.answered).min();
+        let seen = self.subjects.values().filter_map(|s| s.seen.as_ref());
+        let oldest = seen.map(|seen| seen.window.last.answered).min();
         let age = oldest.map(|at| now.saturating_duration_since(at));
         (self.subjects.len(), self.overdue, age)
     }
@@ -170,12 +170,12 @@ impl Judge {
             return Finding::Unwatched;
         }
         let subject = self.subjects.get(&member.lease());
-        match subject.and_then(|s| s.window.as_ref().map(|window| (window, s.gone))) {
+        match subject.and_then(|subject| subject.seen.as_ref()) {
             // The lease may have been found gone before the news came to us.
-            Some((window, gone)) => {
-                let at = gone.map_or(now, |gone| gone.min(now));
-                let ended = window.ended(at);
-                Finding::Seen(match self.holds(ended, at, &window.last) {
+            Some(seen) => {
+                let at = seen.gone.map_or(now, |gone| gone.min(now));
+                let ended = seen.window.ended(at);
+                Finding::Seen(match self.holds(ended, at, &seen.window.last) {
                     true => ended,
                     false => Ended::Unclear,
                 })
@@ -202,7 +202,10 @@ impl Judge {
 
     pub fn suspicion(&self, lease: i64) -> Option<Evidence> {
         let subject = self.subjects.get(&lease)?;
-        subject.suspected.as_deref().copied()
+        subject
+            .suspected
+            .as_ref()
+            .map(|suspected| suspected.evidence)
     }
 
     // ---- when

@@ -23,17 +23,28 @@ pub(super) struct Health {
     pub shaken: Option<Instant>,
 }
 
+/// What looking at it has shown.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub window: Window,
+    /// When it was first found to be gone.
+    pub gone: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Suspected {
+    pub evidence: Evidence,
+    /// Since when it has looked well all the same.
+    well: Option<Instant>,
+}
+
 #[derive(Debug)]
 pub(super) struct Subject {
     /// Whose.
     pub names: Names,
-    /// Boxed: of 100,000 most are not looked at for long.
-    pub window: Option<Box<Window>>,
-    /// When it was first found to be gone.
-    pub gone: Option<Instant>,
-    pub suspected: Option<Box<Evidence>>,
-    /// Since when it has looked well, though suspected.
-    well: Option<Instant>,
+    /// Boxed, as what follows: of 100,000 most are not looked at for long, and few are late.
+    pub seen: Option<Box<Seen>>,
+    pub suspected: Option<Box<Suspected>>,
     /// From when on another look is worth it, and by when it has to come.
     pub due: Instant,
     pub deadline: Instant,
@@ -43,10 +54,8 @@ impl Subject {
     pub fn new(name: &str, due: Instant) -> Self {
         Subject {
             names: Names::new(name),
-            window: None,
-            gone: None,
+            seen: None,
             suspected: None,
-            well: None,
             due,
             deadline: due,
         }
@@ -54,7 +63,7 @@ impl Subject {
 
     /// Whether its owner had missed a renewal when last looked at.
     pub fn is_overdue(&self) -> bool {
-        self.window.as_ref().is_some_and(|w| w.is_overdue())
+        self.seen.as_ref().is_some_and(|s| s.window.is_overdue())
     }
 
     /// etcd has told what is left of it. The evidence, where the owner is suspected from now on;
@@ -65,13 +74,18 @@ impl Subject {
         fraction: f64,
         health: &Health,
     ) -> Option<Option<Evidence>> {
-        let before = self.window.as_ref().map(|window| window.last.sent);
-        match &mut self.window {
-            Some(window) => window.look(seen),
-            none => *none = Some(Box::new(Window::new(seen))),
+        let before = self.seen.as_ref().map(|before| before.window.last.sent);
+        match &mut self.seen {
+            Some(before) => {
+                before.window.look(seen);
+                before.gone = None;
+            }
+            none => {
+                let window = Window::new(seen);
+                *none = Some(Box::new(Seen { window, gone: None }));
+            }
         }
-        let window = self.window.as_ref()?;
-        self.gone = None;
+        let window = &self.seen.as_ref()?.window;
         (self.due, self.deadline) = (window.due(fraction), window.deadline());
         let evidence = Evidence {
             remaining: window.remaining(),
@@ -86,14 +100,15 @@ impl Subject {
                 .filter(|since| seen.sent >= *since + seen.granted / 3)
                 .map(|_| Some(evidence)),
             (false, true) => self.is_renewed(&seen, health).then_some(None),
-            _ => {
-                self.well = None;
+            (true, true) => {
+                self.suspected.as_mut()?.well = None;
                 None
             }
+            (false, false) => None,
         };
         if let Some(evidence) = news {
-            self.suspected = evidence.map(Box::new);
-            self.well = None;
+            let well = None;
+            self.suspected = evidence.map(|evidence| Box::new(Suspected { evidence, well }));
         }
         news
     }
@@ -101,7 +116,10 @@ impl Subject {
     /// It looks well, though suspected: whether that is its owner's doing. What an election gave is
     /// no sign of life, not before it is used up.
     fn is_renewed(&mut self, seen: &Observation, health: &Health) -> bool {
-        let well = *self.well.get_or_insert(seen.answered);
+        let Some(suspected) = &mut self.suspected else {
+            return false;
+        };
+        let well = *suspected.well.get_or_insert(seen.answered);
         // Just before that it would have to be looked at once more.
         if seen.sent < well + LAG {
             self.due = well + LAG;
@@ -113,14 +131,16 @@ impl Subject {
 
     /// etcd does not know it.
     pub fn is_gone(&mut self, answered: Instant) {
-        self.gone.get_or_insert(answered);
+        if let Some(seen) = &mut self.seen {
+            seen.gone.get_or_insert(answered);
+        }
         (self.due, self.deadline) = (answered + AGAIN, answered + AGAIN);
     }
 
     /// etcd has told nothing.
     pub fn unknown(&mut self, answered: Instant, fraction: f64) {
         self.due = answered + AGAIN.mul_f64(0.5 + 0.5 * fraction);
-        let deadline = self.window.as_ref().map(|window| window.deadline());
+        let deadline = self.seen.as_ref().map(|seen| seen.window.deadline());
         self.deadline = deadline.unwrap_or(self.due);
     }
 }
