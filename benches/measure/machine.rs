@@ -16,7 +16,9 @@ pub fn describe(plan: &Plan) -> Vec<String> {
         .map_or("CPU unknown", |rest| {
             rest.trim_start_matches([' ', '\t', ':'])
         });
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let kernel: Vec<&str> = release.split('.').take(2).collect();
+    let kernel = kernel.join(".");
     let (major, minor, patch) = Etcd::options().version();
     let mut versions = vec![
         format!("etcd {major}.{minor}.{patch}, on the same machine, without fsync"),
@@ -37,10 +39,7 @@ pub fn describe(plan: &Plan) -> Vec<String> {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("?");
     vec![
-        format!(
-            "{cores} cores ({model}), Linux {}; load before the start {load}",
-            kernel.trim()
-        ),
+        format!("{cores} cores ({model}), Linux {kernel}; load before the start {load}"),
         versions.join(" · "),
     ]
 }
