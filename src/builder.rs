@@ -280,10 +280,11 @@ impl Builder {
 
     /// The largest reply or frame taken from etcd (16 MiB; at least twice `max_value_bytes`).
     ///
-    /// A frame holds one change, or, when a connection catches up, those of up to 1,000 revisions: as
-    /// a rule less than 9 MB. One that does not fit is made up for by a listing; listings come in
-    /// pages, which are made smaller when one does not fit. Symptom of too small:
-    /// [`Error::TooLarge`], `oversized` growing in the statistics.
+    /// A frame holds all of a revision, or, when a connection catches up, of up to 1,000 revisions: 4/3
+    /// of their values' bytes, and some 250 a change. One that does not fit, or does not come within
+    /// 7/10 of the stall bound, is made up for by a listing; listings come in pages, which are made
+    /// smaller when one does not fit. Symptom of too small: [`Error::TooLarge`], `oversized` growing
+    /// in the statistics.
     pub fn max_frame_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_frame_bytes = bytes;
         self

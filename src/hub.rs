@@ -129,8 +129,10 @@ impl Hub {
         }
     }
 
-    pub fn lost(&self, error: &Error) {
-        let members = self.change(|state, _| state.lost(error).then(|| state.len()));
+    /// etcd is out of reach. `concerns`: users may want to know the reason.
+    pub fn lost(&self, error: &Error, concerns: bool) {
+        let why = concerns.then_some(error);
+        let members = self.change(|state, _| state.lost(why).then(|| state.len()));
         if let Some(members) = members {
             log::warn!("etcd is out of reach, the view of {members} members is kept: {error}");
         }

@@ -115,7 +115,7 @@ impl Roster {
             .map(|m| &m.0)
     }
 
-    /// Applies one watch response (all its fragments joined).
+    /// Applies watch responses, whole and in order: no revision is in two of them.
     pub fn events(&mut self, batch: Vec<KvEvent>, out: &mut Output) {
         for group in batch.chunk_by(|a, b| a.revision() == b.revision()) {
             let revision = group[0].revision();

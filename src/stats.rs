@@ -71,7 +71,7 @@ pub struct Relists {
     pub lost_events: u64,
     /// Others write so much beside our quiet prefix that resuming had become dear for etcd.
     pub behind: u64,
-    /// A response was larger than `max_frame_bytes`.
+    /// A response was larger than `max_frame_bytes`, or was not whole in time.
     pub oversized: u64,
     /// The watch stream brought something that could not be understood.
     pub unreadable: u64,

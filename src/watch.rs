@@ -69,7 +69,7 @@ impl Watcher {
         {
             log::debug!("watching: {error}");
             if *lost {
-                self.hub.lost(error);
+                self.hub.lost(error, *concerns);
             }
             if *concerns {
                 self.hub.failed(error);

@@ -293,5 +293,35 @@ fn g9_a_stream_that_only_dribbles_is_given_up() {
         let mut follower = Follower::start(builder);
         follower.wait(ms(3000), "AddMember b/1@11");
         assert_eq!(starts(&fake), [11, 11], "{drip:?}");
+        // Where a message had begun, the same one might never be whole in time: it is listed.
+        let listed = follower.cluster.stats().relists.oversized;
+        assert_eq!(listed, u64::from(drip == "x"), "{drip:?}");
     }
+}
+
+/// Messages that have come together, an error after them: all of them are told, in order, and the
+/// next watch begins after the last.
+#[test]
+fn g1_g2_what_comes_together_is_told_before_what_ends_it() {
+    let fake = scripted(move |n, _| {
+        if n > 0 {
+            return open(&[created(1512)]);
+        }
+        let put = |revision: i64| put_event(&format!("b/{revision}"), revision, revision);
+        let mut text = format!("{}\n", created(10));
+        for revision in 11..=1510 {
+            text += &format!("{}\n", events(revision, &[put(revision)]));
+        }
+        let part = json!({ "events": [put(1511)], "fragment": true });
+        text += &format!("{}\n", message(1512, part));
+        let error = json!({ "error": { "grpc_code": 14, "message": "etcdserver: no leader" }});
+        text += &format!("{}\n{error}", events(1512, &[put(1512)]));
+        Reply::Stream(vec![StreamStep::Send(text.into())])
+    });
+    let mut follower = Follower::start(patient([fake.endpoint()]).max_members(2000));
+    for revision in 11..=1512 {
+        follower.wait(SOON, &format!("AddMember b/{revision}@{revision}"));
+    }
+    until(SOON, "two watches", || starts(&fake).len() >= 2);
+    assert_eq!(starts(&fake)[..2], [11, 1513]);
 }

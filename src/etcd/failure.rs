@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     AuthOff,
     /// This endpoint can't, another one may: no connection, no answer, no leader.
     Elsewhere(Error),
+    /// A message began and was not whole in time: too much for this way, or what carries it stalls.
+    Unfinished(Error),
     /// Nobody can.
     Final(Error),
 }
@@ -44,7 +46,7 @@ impl Failure {
             },
             Failure::NoSpace => etcd(8, "database space exceeded"),
             Failure::AuthOff => etcd(9, "authentication is not enabled"),
-            Failure::Elsewhere(error) | Failure::Final(error) => error,
+            Failure::Elsewhere(error) | Failure::Unfinished(error) | Failure::Final(error) => error,
         }
     }
 }

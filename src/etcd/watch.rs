@@ -124,13 +124,13 @@ impl WatchStream<'_> {
             }
             // Bytes that never come to anything are no sign of life.
             if self.told.elapsed() > self.silence {
-                return Err(Failure::Elsewhere(Error::Timeout {
+                return Err(self.late(Failure::Elsewhere(Error::Timeout {
                     endpoint: Arc::clone(&self.endpoint),
                     limit: "stall_bound",
                     after: self.silence,
-                }));
+                })));
             }
-            let count = self.fill()?;
+            let count = self.fill().map_err(|failure| self.late(failure))?;
             if count == 0 {
                 return match self.messages.is_between() {
                     true => Ok(None),
@@ -140,6 +140,16 @@ impl WatchStream<'_> {
                     }
                 };
             }
+        }
+    }
+
+    /// Whether it was too late for the whole of something.
+    fn late(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Elsewhere(error @ Error::Timeout { .. }) if !self.messages.is_between() => {
+                Failure::Unfinished(error)
+            }
+            other => other,
         }
     }
 

@@ -267,17 +267,19 @@ pub fn class(failure: &Failure) -> String {
         Failure::NoSpace => "no space",
         Failure::AuthOff => "authentication off",
         Failure::Elsewhere(Error::Etcd { code, .. }) => return format!("elsewhere, etcd {code}"),
-        Failure::Elsewhere(error) | Failure::Final(error) => match error {
-            Error::Etcd { code, .. } => return format!("etcd {code}"),
-            Error::Protocol { .. } => "protocol",
-            Error::TooLarge { .. } => "too large",
-            Error::WrongPassword { .. } => "wrong password",
-            Error::PermissionDenied { .. } => "denied",
-            Error::NotAGateway { .. } => "no gateway",
-            Error::WrongScheme { .. } => "wrong scheme",
-            Error::CertificateWithName { .. } => "named certificate",
-            other => panic!("no answer means {other:?}"),
-        },
+        Failure::Elsewhere(error) | Failure::Unfinished(error) | Failure::Final(error) => {
+            match error {
+                Error::Etcd { code, .. } => return format!("etcd {code}"),
+                Error::Protocol { .. } => "protocol",
+                Error::TooLarge { .. } => "too large",
+                Error::WrongPassword { .. } => "wrong password",
+                Error::PermissionDenied { .. } => "denied",
+                Error::NotAGateway { .. } => "no gateway",
+                Error::WrongScheme { .. } => "wrong scheme",
+                Error::CertificateWithName { .. } => "named certificate",
+                other => panic!("no answer means {other:?}"),
+            }
+        }
     };
     word.into()
 }

@@ -204,12 +204,12 @@ impl State {
         restored
     }
 
-    /// etcd is out of reach. Whether that is news.
-    pub fn lost(&mut self, error: &Error) -> bool {
+    /// etcd is out of reach, because of this, if users may want to know. Whether that is news.
+    pub fn lost(&mut self, why: Option<&Error>) -> bool {
         let news = !std::mem::replace(&mut self.store_lost, true);
         if news {
-            // Whoever is told may ask why.
-            self.last_error = Some(error.clone());
+            // Before it is told: whoever is told may ask.
+            self.last_error = why.cloned().or(self.last_error.take());
             self.store_losses += 1;
             self.judge.store(false);
             self.tell(&Event::StoreLost);
@@ -250,11 +250,14 @@ impl State {
         let mut told = Vec::with_capacity(out.events.len());
         let mut silent = out.silent.iter().copied().peekable();
         let mut moved = out.moved.drain(..).peekable();
+        let mut members = scene.members;
         for (at, event) in out.events.drain(..).enumerate() {
             let scene = &Scene {
                 overdue: self.judge.overdue(),
+                members,
                 ..*scene
             };
+            members += usize::from(matches!(event, Event::AddMember(_)));
             while let Some(moved) = moved.next_if(|moved| moved.before <= at) {
                 self.moved(&moved, scene, &mut told);
             }
@@ -358,11 +361,15 @@ pub(super) mod tests {
         let mut state = observing();
         let (_, receiver) = state.subscribe(Options::new());
         let reason = String::from("a reason");
-        assert!(state.lost(&Error::Protocol { reason }));
-        assert!(matches!(receiver.try_recv(), Ok(Event::StoreLost)));
-        assert!(state.last_error.is_some());
-        assert!(state.confirmed(Instant::now()));
-        assert!(matches!(receiver.try_recv(), Ok(Event::StoreRestored)));
-        assert!(state.last_error.is_none());
+        let error = Error::Protocol { reason };
+        // What is nobody's concern is not shown.
+        for why in [Some(&error), None] {
+            assert!(state.lost(why));
+            assert!(matches!(receiver.try_recv(), Ok(Event::StoreLost)));
+            assert_eq!(state.last_error.is_some(), why.is_some());
+            assert!(state.confirmed(Instant::now()));
+            assert!(matches!(receiver.try_recv(), Ok(Event::StoreRestored)));
+            assert!(state.last_error.is_none());
+        }
     }
 }

@@ -76,6 +76,9 @@ impl Metadata {
 }
 
 /// Of pairs with the same key the last one counts, as in a Go map read from JSON.
+///
+/// # Panics
+/// Beyond 4 GiB of texts.
 impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Metadata {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let pairs = pairs.into_iter().map(|(k, v)| (k.into(), v.into()));

@@ -397,9 +397,12 @@ impl Plan {
         let unfit = match &trouble {
             Trouble::Broken(Failure::Final(Error::TooLarge { .. })) => Some(Why::Oversized),
             Trouble::Broken(Failure::Final(Error::Protocol { .. })) => Some(Why::Unreadable),
+            // Asked for again, it would take as long again.
+            Trouble::Broken(Failure::Unfinished(_)) => Some(Why::Oversized),
             _ => None,
         };
-        if unfit.is_some() {
+        // G9: what was not whole was no word of etcd's.
+        if matches!(trouble, Trouble::Broken(Failure::Final(_))) && unfit.is_some() {
             self.heard(now);
         }
         self.state = match (unfit, self.state) {

@@ -16,7 +16,8 @@ use crate::report::Samples;
 /// everything cold: they don't count.
 pub const BLOCK: usize = 50;
 
-/// As many changes as the channels hold, on one core: they are taken out by one thread.
+/// All changes in a row, on one core: they are taken out of the channels by one thread. What it does
+/// not get to in time is folded, and not counted.
 pub fn burst(args: &Args) {
     // Threads inherit it.
     one_core();

@@ -15,7 +15,7 @@ const STALL_BOUND: f64 = 10.0;
 const RECONCILE: f64 = 60.0;
 /// A second, at most.
 const CHECK_RATE: f64 = 50.0;
-/// Keys in a page of a reconcile.
+/// Keys in the first page of a reconcile; the next ones hold more.
 const PAGE: usize = 1000;
 
 pub fn run(plan: &Plan, report: &mut Report) {
@@ -97,7 +97,7 @@ fn about() -> String {
     format!(
         "Members with default settings in steady state; requests as etcd counts them \
          (`grpc_server_started_total`), CPU as its process uses it. The formula: 3/TTL keepalives \
-         + 1/TTL looks at the own key + 2/`stall_bound` watch streams + a page of {PAGE} keys a \
+         + 1/TTL looks at the own key + 2/`stall_bound` watch streams + a page of keys (the first has {PAGE}) a \
          `reconcile_interval` + the looks at others' leases, which are none with \
          `Check::Silent`, and min(`check_rate`, 10 × others / TTL) with `Check::All`; by default \
          TTL {TTL} s, `stall_bound` {STALL_BOUND} s, `reconcile_interval` {RECONCILE} s, \

@@ -311,7 +311,7 @@ impl Client {
         }) = &reaction.failed
         {
             (world.trace)(&|| format!("failed: {error}{}", if *lost { " (lost)" } else { "" }));
-            if *lost && self.state.lost(error) {
+            if *lost && self.state.lost(concerns.then_some(error)) {
                 let mut events = vec![Event::StoreLost];
                 if self.bug == Some(Bug::DownOnLoss) {
                     events.extend(self.state.view().iter().map(|member| Event::ServerDown {
