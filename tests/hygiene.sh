@@ -58,8 +58,10 @@ deny() {
 
 dependencies() {
     if ! "$target/tools/bin/cargo-deny" --version 2>/dev/null | grep -qxF "cargo-deny $deny_version"; then
-        if ! CARGO_TARGET_DIR="$target/tools/build" cargo install --quiet --locked \
-            --version "$deny_version" --root "$target/tools" cargo-deny 2>"$scratch/install"; then
+        # Not optimised: it runs for seconds, and would build for minutes.
+        if ! CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR="$target/tools/build" \
+            cargo install --debug --quiet --locked --version "$deny_version" \
+            --root "$target/tools" cargo-deny 2>"$scratch/install"; then
             cat "$scratch/install" >&2
             grep -qE 'failed to (download|fetch|query)|Could not resolve|could not connect' \
                 "$scratch/install" || return 1
