@@ -165,15 +165,19 @@ impl<'a> Raw<'a> {
         let id = quoted(&mut rest, r#"{"id":""#)?;
         let kind = quoted(&mut rest, r#","type":""#)?;
         let mut metadata = Vec::new();
-        let mut before = r#","metadata":{""#;
         if let Some(none) = rest.strip_prefix(r#","metadata":{}"#) {
             rest = none;
         } else {
-            while let Some(key) = quoted(&mut rest, before) {
+            let mut before = r#","metadata":{""#;
+            loop {
+                let key = quoted(&mut rest, before)?;
                 metadata.push((key, quoted(&mut rest, r#":""#)?));
+                if let Some(after) = rest.strip_prefix('}') {
+                    rest = after;
+                    break;
+                }
                 before = r#",""#;
             }
-            rest = rest.strip_prefix('}')?;
         }
         let yes = rest.strip_prefix(r#","frontend":true"#);
         let no = || rest.strip_prefix(r#","frontend":false"#);
@@ -411,6 +415,18 @@ mod tests {
                         check(&[start, new.as_bytes(), end].concat());
                     }
                 }
+            }
+        }
+        // A part left out, and whatever may stand for it.
+        let whole = &written[3];
+        for part in [
+            r#","metadata":{"a":"1"}"#,
+            r#""a":"1""#,
+            r#":"1""#,
+            r#","frontend":true"#,
+        ] {
+            for new in ["", "}", "{", "{}", ",", r#""""#] {
+                check(whole.replacen(part, new, 1).as_bytes());
             }
         }
         assert!(quick > 100, "{quick}");
