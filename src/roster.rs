@@ -43,6 +43,18 @@ pub(crate) struct Output {
     pub moved: Vec<Moved>,
 }
 
+impl Output {
+    /// The member's key has moved, after all that is told so far.
+    fn moved(&mut self, from: i64, member: Arc<Member>) {
+        let before = self.events.len();
+        self.moved.push(Moved {
+            from,
+            member,
+            before,
+        });
+    }
+}
+
 /// A key that hangs on another lease than before.
 #[derive(Debug)]
 pub(crate) struct Moved {
@@ -203,18 +215,13 @@ impl Roster {
                 return;
             }
         };
-        let moved =
-            (previous.lease() != member.lease()).then(|| (previous.lease(), Arc::clone(&member)));
+        let from = previous.lease();
+        let moved = (from != member.lease()).then(|| Arc::clone(&member));
         if previous.document() != member.document() {
             out.events.push(Event::UpdateMember { member, previous });
         }
-        if let Some((from, member)) = moved {
-            let before = out.events.len();
-            out.moved.push(Moved {
-                from,
-                member,
-                before,
-            });
+        if let Some(member) = moved {
+            out.moved(from, member);
         }
     }
 
@@ -229,11 +236,7 @@ impl Roster {
         } else if known.lease() != kv.lease {
             let member = Arc::new(known.on_lease(kv.lease));
             self.members.replace(ByName(Arc::clone(&member)));
-            out.moved.push(Moved {
-                from: known.lease(),
-                member,
-                before: out.events.len(),
-            });
+            out.moved(known.lease(), member);
         }
     }
 

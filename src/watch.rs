@@ -70,8 +70,7 @@ impl Watcher {
             log::debug!("watching: {error}");
             if *lost {
                 self.hub.lost(error, *concerns);
-            }
-            if *concerns {
+            } else if *concerns {
                 self.hub.failed(error);
             }
         }

@@ -54,7 +54,7 @@ impl Who {
         }
     }
 
-    fn is_async(self) -> bool {
+    pub fn is_async(self) -> bool {
         matches!(self, Who::Single | Who::Multi)
     }
 }
@@ -94,5 +94,13 @@ impl Job {
         let line = self.0.wait_line(BOUND, |line| line["done"] == true);
         self.0.wait_exit(BOUND);
         line.json()
+    }
+
+    /// With the seconds from `began` until it was done.
+    pub fn result_since(self, began: u64) -> Value {
+        let mut result = self.result();
+        let took = result["at"].as_u64().expect("a time") - began;
+        result["wall"] = (took as f64 * 1e-9).into();
+        result
     }
 }

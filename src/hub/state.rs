@@ -206,10 +206,12 @@ impl State {
 
     /// etcd is out of reach, because of this, if users may want to know. Whether that is news.
     pub fn lost(&mut self, why: Option<&Error>) -> bool {
+        // Before it is told: whoever is told may ask.
+        if let Some(error) = why {
+            self.failed(error);
+        }
         let news = !std::mem::replace(&mut self.store_lost, true);
         if news {
-            // Before it is told: whoever is told may ask.
-            self.last_error = why.cloned().or(self.last_error.take());
             self.store_losses += 1;
             self.judge.store(false);
             self.tell(&Event::StoreLost);

@@ -96,10 +96,7 @@ fn burst(plan: &Plan, listeners: usize) -> Value {
     let job = start(&mut source, "burst", listeners, capacity);
     let began = now();
     source.release();
-    let mut result = job.result();
-    let took = result["at"].as_u64().expect("a time") - began;
-    result["wall"] = (took as f64 * 1e-9).into();
-    result
+    job.result_since(began)
 }
 
 fn single(plan: &Plan, listeners: usize) -> Value {

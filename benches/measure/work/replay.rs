@@ -59,14 +59,7 @@ fn from_source(who: Who, stream: Stream, revision: i64, cluster: u64) -> Value {
     source.wait_watched();
     let began = now();
     source.release();
-    finish(job, began)
-}
-
-fn finish(job: Job, began: u64) -> Value {
-    let mut result = job.result();
-    let took = result["at"].as_u64().expect("a time") - began;
-    result["wall"] = (took as f64 * 1e-9).into();
-    result
+    job.result_since(began)
 }
 
 /// The bytes are there already, so that only the client's work counts.
@@ -131,7 +124,7 @@ fn from_etcd(plan: &Plan, report: &mut Report, changes: usize) {
     let peers = plan.peers.as_deref();
     let who = able(peers, &Who::ALL);
     let results = rounds(plan, &who, plan.pick(5, 1), |who| {
-        if !matches!(who, Who::Single | Who::Multi) {
+        if !who.is_async() {
             let stream = Stream::Etcd(etcd.address());
             return from_source(who, stream, from - 1, cluster);
         }
@@ -139,7 +132,7 @@ fn from_etcd(plan: &Plan, report: &mut Report, changes: usize) {
         job.wait_ready();
         let began = now();
         job.go();
-        finish(job, began)
+        job.result_since(began)
     });
     let cpu = |at: usize| each(&results[at], |r| float(&r["cpu"]) / changes as f64 * 1e6);
     let rate = |at: usize| each(&results[at], |r| changes as f64 / float(&r["wall"]));

@@ -329,7 +329,7 @@ impl Client {
                     world,
                 )?;
             }
-            if *concerns {
+            if !lost && *concerns {
                 self.state.failed(error);
             }
         }
