@@ -147,7 +147,7 @@ fn listen_to_input(cluster: Arc<Cluster>, mut metadata: BTreeMap<String, String>
                 Ok((key, value)) => {
                     metadata.insert(key, value);
                     if let Err(error) = cluster.update_metadata(metadata.clone()) {
-                        eprintln!("the metadata were not published: {error}");
+                        eprintln!("not published yet: {error}");
                     }
                 }
                 Err(error) => eprintln!("{error}"),

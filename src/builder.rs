@@ -95,8 +95,10 @@ impl Builder {
     /// How long etcd keeps our registration without a sign of life (10 s; whole seconds, at least
     /// 2 s). What etcd grants counts, which may be more.
     ///
-    /// A crash is seen by the others at TTL + 0…0.5 s, and etcd gets a keepalive each TTL/3. Rule
-    /// of thumb: three times the longest pause of your process or network that is no death.
+    /// etcd gets a keepalive each TTL/3, and a crash is told TTL + 0…0.5 s after the last one: so
+    /// between 2/3 TTL and TTL + 0.5 s after the death, and 600 ms later where the lease was not
+    /// seen to be late (see [`mass_loss_hold`](Self::mass_loss_hold)). Rule of thumb: three times
+    /// the longest pause of your process or network that is no death.
     /// Symptom of too short: `Lost` and `Registered` in turn, and peers that see `ServerDown`,
     /// while the process lives. Pitaya's own default is 60 s.
     pub fn ttl(mut self, ttl: Duration) -> Self {
@@ -116,8 +118,9 @@ impl Builder {
     ///
     /// Each check is a small request to etcd, from each process about each member, so its cost
     /// grows with both: see [`check_rate`](Self::check_rate). Rule of thumb: `All` in clusters of up
-    /// to some hundred; in larger ones `Silent` in most processes, which costs nothing where all
-    /// members are Headcount's.
+    /// to some hundred; in larger ones `Silent` in most processes. Where all members are Headcount's
+    /// that costs no request; but nobody is suspected, and a crash is told as `unknown`, and 600 ms
+    /// later, for it was not seen to come.
     pub fn check(mut self, whom: Check) -> Self {
         self.settings.check = whom;
         self
@@ -192,7 +195,8 @@ impl Builder {
     // ---- times
 
     /// How long one endpoint may take to be resolved, connected to (TLS included) and, if there are
-    /// others to try, to answer (1 s).
+    /// others to try, to answer (1 s). The watch takes at most 1/16 of `stall_bound` to connect, or a
+    /// hang would not be noticed in time.
     ///
     /// Rule of thumb: ten round trips. Symptom of too short: [`Error::Timeout`] naming it while
     /// etcd is well; of too long: a dead endpoint holds up every rotation, and leaving, for that
@@ -264,7 +268,8 @@ impl Builder {
     }
 
     /// How long, at the end, listeners that lag may take what waits for them, and again how long
-    /// handlers may be at work (500 ms).
+    /// handlers may be at work (500 ms). The thread of one that is still busy then is left to end
+    /// when its call returns.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.settings.drain_timeout = limit;
         self
@@ -307,7 +312,8 @@ impl Builder {
     /// when it is not ready in time. At once, without waiting, what no waiting can mend:
     /// [`Error::WrongPassword`], [`Error::CredentialsNeeded`], [`Error::PermissionDenied`],
     /// [`Error::WrongScheme`], [`Error::NotAGateway`], [`Error::Tls`],
-    /// [`Error::CertificateWithName`], [`Error::Conflict`]. After an error nothing is left running.
+    /// [`Error::CertificateWithName`], [`Error::Conflict`]; and [`Error::Thread`] if the system gives
+    /// no thread. After an error nothing is left running.
     pub fn start(self) -> Result<Cluster, Error> {
         Cluster::start(self.settings)
     }

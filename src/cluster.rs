@@ -27,7 +27,8 @@ use crate::worker::{Worker, join};
 
 /// This process' connection to its cluster: it watches, and, as a member, is seen.
 ///
-/// Queries never talk to etcd. Share it between threads with an [`Arc`]. Dropping it leaves.
+/// Queries never talk to etcd. Share it between threads with an [`Arc`]. Dropping it leaves: the
+/// last `Arc`, that is, so a [`Listener`] that calls back should hold a [`Weak`](std::sync::Weak).
 pub struct Cluster {
     hub: Arc<Hub>,
     counters: Arc<Counters>,
@@ -95,8 +96,11 @@ impl Cluster {
 
     // ---- listening
 
-    /// A channel of events, with the default [`Options`]: everybody who is there, `Synced`, then
-    /// changes. Iterate over it, or `select!` on it.
+    /// A channel of events, with the default [`Options`]. Iterate over it, or `select!` on it.
+    ///
+    /// First it tells how things stand: `StoreLost` if etcd is out of reach, `Registered` or
+    /// `Displaced` if this process is. Then everybody who is there, this process included (see
+    /// [`Options::others_only`]), with a `Suspect` for whoever is late; `Synced`; and then changes.
     ///
     /// Dropping the receiver unsubscribes; that is noticed with the next event meant for it, and
     /// until then costs the memory of its channel. The channel closes when the cluster is left.
@@ -163,8 +167,9 @@ impl Cluster {
         self.hub.member(server_type, id)
     }
 
-    /// Waits until `predicate` holds for the members (sorted by type and id), or the timeout:
-    /// whether it held. It is asked first at once, then after each change, on this thread.
+    /// Waits until `predicate` holds for the members (sorted by type and id), or the timeout, or
+    /// that the cluster is left: whether it held. It is asked first at once, then after each change,
+    /// on this thread.
     pub fn wait_for(
         &self,
         mut predicate: impl FnMut(&[Arc<Member>]) -> bool,
@@ -216,7 +221,12 @@ impl Cluster {
     // ---- oneself
 
     /// Whether this process is registered, as far as it can be sure: false as soon as its lease
-    /// might have run out, which is before any peer is told. Cheap; ask before you act on it.
+    /// might have run out, which is before any peer is told of that. Cheap; ask before you act on it.
+    ///
+    /// That its key was deleted, or its name taken over, it learns as its peers do, and not before
+    /// them. And time does not count while the machine is suspended: who wakes up learns with the
+    /// next keepalive. Where two processes must never do the same work, let whatever they work on
+    /// refuse the smaller [`incarnation`](Self::incarnation).
     pub fn is_registered(&self) -> bool {
         self.identity
             .as_ref()
@@ -231,20 +241,20 @@ impl Cluster {
     /// Replaces this process' metadata; the others get `UpdateMember`, under the same incarnation.
     /// (Servers of Pitaya's Go framework take no notice of such an update.)
     ///
-    /// Blocks until etcd has it, for three times `request_timeout` at most. What etcd could not be
-    /// told now, because it is away or we are not registered, goes out as soon as it can.
+    /// Blocks until etcd has it, for three times `request_timeout` at most. While this process is
+    /// not registered it returns at once, and they go out with the next registration.
     ///
     /// # Errors
     /// [`Error::NotAMember`] for an observer or a displaced member, [`Error::Setting`] for a
-    /// reserved key or more than `max_value_bytes`, [`Error::Closed`] after leaving, else what
-    /// etcd, or the way there, has against it.
+    /// reserved key or more than `max_value_bytes`, [`Error::Closed`] after leaving. Any other says
+    /// why etcd does not have them yet; they stay, and go out as soon as it answers.
     pub fn update_metadata<K, V>(
         &self,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<(), Error>
     where
-        K: Into<Box<str>>,
-        V: Into<Box<str>>,
+        K: AsRef<str>,
+        V: AsRef<str>,
     {
         let me = self.identity.as_ref().ok_or(Error::NotAMember)?;
         let metadata: Metadata = pairs.into_iter().collect();
@@ -257,8 +267,9 @@ impl Cluster {
         let sent = me
             .updates
             .send_deadline(Update { metadata, done }, deadline);
+        let all = self.shared.endpoints.iter().map(|endpoint| &*endpoint.url);
         let late = || Error::Timeout {
-            endpoint: Arc::clone(&self.shared.endpoints[0].url),
+            endpoint: all.clone().collect::<Vec<_>>().join(", ").into(),
             limit: "request_timeout",
             after: 3 * self.settings.request_timeout,
         };
@@ -274,7 +285,8 @@ impl Cluster {
         })
     }
 
-    /// Leaves: the others are told `RemoveMember` at once; all threads end; channels close, after
+    /// Leaves: the others are told `RemoveMember` at once; all threads end, but that of a handler
+    /// still busy after `drain_timeout`, which ends when its call returns; channels close, after
     /// what they hold has been read.
     ///
     /// Blocks for `leave_timeout` and twice `drain_timeout` at most, and for up to a few
@@ -286,10 +298,13 @@ impl Cluster {
     /// If the others could not be told. Everything is ended all the same, and they find out when
     /// the lease runs out.
     pub fn leave(&self) -> Result<(), Error> {
-        let Some(running) = self.running.lock().take() else {
+        let Some(mut running) = self.running.lock().take() else {
             return Ok(());
         };
         let mut result = Ok(());
+        // What they wait for, such as a login, must not hold up the leave.
+        running.watcher.end();
+        running.checker.iter_mut().for_each(Worker::end);
         let client = running.keeper.map(|keeper| keeper.stop().anew());
         if let Some(me) = self.identity.as_ref().filter(|me| me.own.is_at_stake()) {
             let client = client.unwrap_or_else(|| Client::new(Arc::clone(&self.shared)));

@@ -7,7 +7,7 @@
 //! # Testing a listener
 //!
 //! A [`Registry`] can be made to misbehave, and what your listener does about it be tested without
-//! an etcd:
+//! an etcd. (Members and their departures can't be made by hand: they come from a registry.)
 //!
 //! ```
 //! use std::time::Duration;
@@ -41,7 +41,7 @@
 //! assert_eq!(next(), 1);
 //!
 //! let lease = observer.member("room", "room-2").expect("it is there").lease();
-//! registry.expire(lease); // ran out: `ServerDown`, and it comes back by itself
+//! registry.expire(lease); // its lease is gone: `ServerDown`, and it comes back by itself
 //! assert_eq!((next(), next()), (0, 1));
 //! # drop(two);
 //! # Ok(())
@@ -146,12 +146,14 @@ impl Registry {
 
     // ---- for tests
 
-    /// Lets a lease run out now, its keys with it; whether there was such a lease.
+    /// Ends a lease before its time, as a revoke does, its keys with it; whether there was such a
+    /// lease.
     ///
-    /// A member of Headcount registers again as soon as it notices, unless it has ended. To those
-    /// who watch it, a lease that goes before its time was revoked: of a member of Headcount they
-    /// are told `ServerDown unknown`, of a silent one `RemoveMember revoked`. For
-    /// `lease-expired`, a member has to stop renewing, and its lease to run out.
+    /// A member of Headcount registers again as soon as it notices, unless it has ended. Those who
+    /// watch are told `ServerDown unknown` of it, after the 600 ms that tell a lone loss from a
+    /// [mass loss](crate::Event::MassLoss), and of a silent one `RemoveMember revoked`. For
+    /// `lease-expired`, a member has to stop renewing, and its lease to run out. To end more than
+    /// half of the leases, and at least four, makes a mass loss.
     pub fn expire(&self, lease: i64) -> bool {
         self.ask(move |server| server.store().revoke(lease).is_ok())
     }
@@ -180,7 +182,8 @@ impl Registry {
     }
 
     /// From now on it accepts, and never answers, as behind a broken network: time goes on, leases
-    /// run out. Ended by [`come_back`](Self::come_back).
+    /// run out. Clients notice within their `stall_bound`, which a test may want to be short. Ended by
+    /// [`come_back`](Self::come_back).
     pub fn silence(&self) {
         self.ask(Server::silence);
     }

@@ -38,7 +38,8 @@ pub enum Error {
     Timeout {
         /// The endpoint that was tried.
         endpoint: Arc<str>,
-        /// The setting that bounds this phase.
+        /// The setting that bounds this phase, which may be a part of it: of `ttl` where our own
+        /// registration would be in doubt, of `stall_bound` for the watch.
         limit: &'static str,
         /// How long was waited.
         after: Duration,

@@ -1,5 +1,6 @@
 //! The client of etcd's v3 HTTP JSON gateway: it talks, and decides nothing.
 
+mod address;
 mod auth;
 mod client;
 mod endpoint;

@@ -95,7 +95,8 @@ pub enum Event {
         lease: i64,
     },
     /// This process' registration is lost, or may be by the time you read this. Headcount is at
-    /// work to get it back; stop doing what only a registered server may do.
+    /// work to get it back; stop doing what only a registered server may do. `Registered` follows,
+    /// with the same incarnation if the lease still stood, else with a new one.
     Lost,
     /// Another instance has taken this process' (type, id). It stays out: two processes with one
     /// name would take it from each other for ever.

@@ -54,7 +54,7 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// Runs until `stop` disconnects. To unblock it at once, shut its client down as well.
-    pub fn run(mut self, stop: &Receiver<()>) {
+    pub fn run(&mut self, stop: &Receiver<()>) {
         let mut complained = false;
         loop {
             let request = self.hub.next_request();

@@ -48,6 +48,10 @@ pub(crate) struct Keeper {
     pub on_conflict: OnConflict,
     pub request_timeout: Duration,
     pub backoff: Backoff,
+    /// The newest incarnation that we had.
+    pub last: Option<i64>,
+    /// Steps in a row that left us out.
+    pub rounds: u32,
     /// The watch saw somebody else's hand on our key.
     pub touched: Receiver<()>,
     pub updates: Receiver<Update>,
@@ -61,6 +65,10 @@ struct Lease {
     /// When the grant, or the last keepalive that succeeded, was sent.
     sent: Instant,
 }
+
+/// To be in after a loss takes so many steps at most: to find that it is lost, to end another's
+/// registration, to put ours. One more for luck.
+const STEPS_IN: u32 = 4;
 
 impl Lease {
     /// A third of the time to live: two renewals may fail.
@@ -88,8 +96,8 @@ fn margin(ttl: Duration) -> Duration {
 /// Where the registration stands.
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// Not registered, or no longer; `held` once it had been.
-    Out { held: bool },
+    /// Not registered, or no longer.
+    Out,
     /// Another one holds our name, and we wait for it to go.
     Waiting,
     /// Our key was there when last looked at.
@@ -104,8 +112,10 @@ enum State {
 
 impl Keeper {
     /// Runs until `stop` disconnects. To unblock it at once, shut its client down as well.
-    pub fn run(mut self, stop: &Receiver<()>) {
-        let mut state = State::Out { held: false };
+    pub fn run(&mut self, stop: &Receiver<()>) {
+        // Doubtful where it begins anew.
+        self.lost();
+        let mut state = State::Out;
         let mut lease: Option<Lease> = None;
         loop {
             // Before anything that may block.
@@ -142,7 +152,7 @@ impl Keeper {
     fn step(&mut self, state: &mut State, lease: &mut Option<Lease>) -> Result<Duration, Failure> {
         match *state {
             State::Ended => return Ok(Duration::from_secs(3600)),
-            State::Out { .. } | State::Waiting => {
+            State::Out | State::Waiting => {
                 self.register(state, lease)?;
             }
             State::In { verified, .. } => {
@@ -156,16 +166,24 @@ impl Keeper {
                 }
             }
         }
-        self.backoff.reset();
-        Ok(match (*state, *lease) {
+        let wait = match (*state, *lease) {
             (State::In { .. }, Some(lease)) => {
                 about(lease.renewal()).saturating_sub(lease.sent.elapsed())
             }
             (State::Waiting, _) => about(self.ttl / 3),
             (State::Ended, _) => Duration::from_secs(3600),
-            // Lost just now: at once.
-            _ => Duration::ZERO,
-        })
+            // On the way in: at once, unless it leads nowhere.
+            _ => {
+                self.rounds += 1;
+                return Ok(match self.rounds {
+                    ..=STEPS_IN => Duration::ZERO,
+                    _ => self.backoff.next(),
+                });
+            }
+        };
+        self.rounds = 0;
+        self.backoff.reset();
+        Ok(wait)
     }
 
     fn failed(&mut self, failure: Failure, lease: Option<Lease>) -> Duration {
@@ -177,6 +195,8 @@ impl Keeper {
             false => self.backoff.next(),
         };
         match lease {
+            // Haste would lock the account.
+            Some(_) if matches!(error, Error::WrongPassword { .. }) => wait,
             Some(lease) => wait.min(about(lease.renewal())),
             None => wait,
         }
@@ -201,10 +221,12 @@ impl Keeper {
 
     /// Another one has our name, for good.
     fn end(&self, state: &mut State) {
-        // Should `start` still wait: no longer.
-        self.own.refuse(Error::Conflict {
+        let conflict = Error::Conflict {
             member: self.name.to_string(),
-        });
+        };
+        self.hub.failed(&conflict);
+        // Should `start` still wait: no longer.
+        self.own.refuse(conflict);
         self.own.end();
         *state = State::Ended;
         self.hub.own_event(Event::Displaced);
@@ -212,25 +234,20 @@ impl Keeper {
 
     /// Looks who is there, and does what the policy says.
     fn register(&mut self, state: &mut State, lease: &mut Option<Lease>) -> Result<(), Failure> {
-        let held = matches!(state, State::Out { held: true });
         let found = self.look(None)?.member;
         let instance = self.document.instance.as_deref();
-        match decide::decide(found.as_ref(), instance, held, self.on_conflict) {
+        match decide::decide(found.as_ref(), instance, self.last, self.on_conflict) {
             Decision::Create => self.write(Standing::ABSENT, state, lease),
             Decision::Adopt(ours) => self.write(ours, state, lease),
             Decision::TakeOver(victim) => {
                 let life = victim.incarnation;
                 log::warn!("taking {} over from incarnation {life}", self.name);
                 let ours = self.lease(lease)?;
-                match self.end_other(victim, ours.id) {
-                    Ok(()) => Ok(()),
-                    // The victim's ran out meanwhile, and its key went with it; or it is ours.
-                    Err(Failure::LeaseGone) => {
-                        *lease = lease.filter(|_| victim.lease != 0);
-                        Ok(())
-                    }
-                    Err(other) => Err(other),
+                let ended = self.end_other(victim, ours.id);
+                if let Err(Failure::LeaseGone) = ended {
+                    *lease = None;
                 }
+                ended
             }
             Decision::Wait => {
                 if !matches!(state, State::Waiting) {
@@ -278,16 +295,19 @@ impl Keeper {
         let written = match self.put(expected, on.id) {
             Err(Failure::LeaseGone) => {
                 *lease = None;
-                if let State::In { .. } = state {
-                    self.lost();
-                    *state = State::Out { held: true };
-                }
+                let State::In { .. } = state else {
+                    // Granted a moment ago: that is none of the ways in.
+                    return Err(Failure::LeaseGone);
+                };
+                self.lost();
+                *state = State::Out;
                 return Ok(());
             }
             other => other?,
         };
         match (written, &mut *state) {
             (Some(incarnation), state) => {
+                self.last = Some(incarnation);
                 *state = State::In {
                     incarnation,
                     verified: Some(Instant::now()),
@@ -318,9 +338,8 @@ impl Keeper {
     fn keepalive(&mut self, state: &mut State, lease: &mut Option<Lease>) -> Result<(), Failure> {
         let held = lease.expect("who is in has a lease");
         let sent = Instant::now();
-        // A try may take a third of the TTL, but not past the fence, where `Lost` is due.
-        let budget = held.renewal().min(self.budget());
-        match self.client.keepalive(held.id, budget) {
+        let ask = |budget| self.client.keepalive(held.id, budget);
+        match self.within(held.renewal(), ask) {
             Ok(ttl) => {
                 let renewed = Lease { ttl, sent, ..held };
                 *lease = Some(renewed);
@@ -331,7 +350,7 @@ impl Keeper {
                 log::warn!("etcd no longer knows our lease {:x}", held.id);
                 *lease = None;
                 self.lost();
-                *state = State::Out { held: true };
+                *state = State::Out;
                 Ok(())
             }
             Err(other) => Err(other),
@@ -366,7 +385,7 @@ impl Keeper {
             Verdict::Gone => {
                 log::warn!("our key {} is gone from etcd; putting it back", self.name);
                 self.lost();
-                *state = State::Out { held: true };
+                *state = State::Out;
                 Ok(())
             }
             Verdict::Displaced => {
@@ -386,7 +405,7 @@ impl Keeper {
                 *verified = None;
                 self.verify(state, lease).map_err(Failure::into_error)
             }
-            State::Out { .. } | State::Waiting => Ok(()),
+            State::Out | State::Waiting => Ok(()),
         };
         // Whoever asked may have given up.
         let _ = update.done.send(published);

@@ -33,7 +33,30 @@
 //! ```
 //!
 //! [`Builder::start`] returns once everybody present is known and this process is registered.
-//! Without [`Builder::member`] it is a pure observer.
+//! Without [`Builder::member`] it is a pure observer. [`Cluster::update_metadata`] changes what the
+//! others see of it.
+//!
+//! # Leave
+//!
+//! A process that just ends, by a signal or by `exit`, has died, and its peers find out when its
+//! lease runs out. To leave is to say so: call [`Cluster::leave`] where you catch `SIGTERM`, or drop
+//! the handle.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let cluster = headcount::Cluster::builder().start()?;
+//! let cluster = Arc::new(cluster);
+//! let leaving = Arc::clone(&cluster);
+//! ctrlc::set_handler(move || drop(leaving.leave()))?; // the `ctrlc` crate
+//!
+//! for event in cluster.subscribe().iter() {
+//!     println!("{event}");
+//! }
+//! // The channel was closed, for we have left.
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # Listen in other ways
 //!
@@ -119,8 +142,9 @@
 //!   [folded](Event::Lagged) per member; what it is told still adds up to the view.
 //! * Without etcd the view stays, and [ages](Cluster::view_age). Nobody is called down because *we*
 //!   lost etcd. The own registration comes back after whatever befell it.
-//! * [`Cluster::is_registered`] turns false before any peer could be told that we are gone.
-//! * Every call is bounded, and [`Cluster::leave`] joins every thread.
+//! * [`Cluster::is_registered`] turns false before our lease can have run out.
+//! * Every call is bounded, and [`Cluster::leave`] joins every thread, but that of a handler still
+//!   busy after [`Builder::drain_timeout`].
 //!
 //! # What a `ServerDown` knows
 //!
@@ -130,7 +154,9 @@
 //! ([`Builder::check`], at most [`Builder::check_rate`] requests a second), and keeps the earliest
 //! moment at which it can run out. If a key goes
 //!
-//! * before that moment, and the lease with it, the lease was [revoked](RemoveReason::Revoked);
+//! * before that moment, and the lease with it, the lease was [revoked](RemoveReason::Revoked), if it
+//!   was a server that says nothing; a member of Headcount would have said so, and the cause is
+//!   [unknown](DownCause::Unknown);
 //! * while its lease lives on, it was [deregistered](RemoveReason::Deregistered);
 //! * when its lease, seen not to be renewed, had to run out, the lease
 //!   [expired](DownCause::LeaseExpired);

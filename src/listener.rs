@@ -21,7 +21,8 @@ use crate::stats::{Counters, add};
 ///
 /// Its methods run on one thread that belongs to this listener alone, one at a time, in order.
 /// They may block, call back into the [`Cluster`](crate::Cluster), drop their own guard, or panic:
-/// nobody else is held up.
+/// nobody else is held up. To call back hold a [`Weak`](std::sync::Weak): an `Arc` would keep the
+/// cluster from being dropped for as long as the listener is subscribed.
 pub trait Listener: Send + 'static {
     /// A member joined, or was there already.
     fn add_member(&mut self, member: &Arc<Member>);

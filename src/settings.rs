@@ -149,6 +149,9 @@ impl Settings {
                 Err(reason) => return refuse("endpoints", reason),
             }
         }
+        if self.tls.is_some() && !endpoints.iter().any(|endpoint| endpoint.secure) {
+            return refuse("tls", "no endpoint is https, so nothing would use it");
+        }
         Ok(endpoints)
     }
 
@@ -169,13 +172,17 @@ impl Settings {
 
     fn check_member(&self) -> Result<(), Error> {
         let Some((server_type, id)) = &self.member else {
-            return match self.metadata.is_empty() && !self.frontend {
-                true => Ok(()),
-                false => refuse(
-                    "metadata",
-                    "without `member` nothing is registered to carry it",
-                ),
-            };
+            for (setting, given) in [
+                ("metadata", !self.metadata.is_empty()),
+                ("frontend", self.frontend),
+                ("hostname", self.hostname.is_some()),
+            ] {
+                if given {
+                    let reason = "without `member` nothing is registered to carry it";
+                    return refuse(setting, reason);
+                }
+            }
+            return Ok(());
         };
         for (what, part) in [("type", server_type), ("id", id)] {
             if part.is_empty() {
@@ -199,6 +206,7 @@ impl Settings {
             ("stall_bound", self.stall_bound, ms(500), day),
             ("reconcile_interval", self.reconcile_interval, ms(100), day),
             ("backoff", self.backoff.0, ms(1), day),
+            ("backoff", self.backoff.1, ms(1), day),
             ("start_timeout", self.start_timeout, ms(10), day),
             ("leave_timeout", self.leave_timeout, ms(10), day),
             ("drain_timeout", self.drain_timeout, ms(0), day),
@@ -242,7 +250,10 @@ impl Settings {
         if self.max_value_bytes < 256 {
             return refuse("max_value_bytes", "below 256 bytes hardly a server fits");
         }
-        if self.max_frame_bytes < 64 * 1024 || self.max_frame_bytes < 2 * self.max_value_bytes {
+        if self.max_frame_bytes > 1 << 30 {
+            return refuse("max_frame_bytes", "beyond 1 GiB it bounds nothing");
+        }
+        if self.max_frame_bytes < 64 * 1024 || self.max_frame_bytes / 2 < self.max_value_bytes {
             let reason = "it must hold a reply with the largest value in base64: at least 64 KiB \
                           and twice max_value_bytes";
             return refuse("max_frame_bytes", reason);
@@ -298,6 +309,8 @@ mod tests {
                     s.metadata = vec![("headcount.x".into(), "b".into())];
                 }),
             ),
+            ("frontend", Box::new(|s| s.frontend = true)),
+            ("hostname", Box::new(|s| s.hostname = Some("h".into()))),
             ("ttl", Box::new(move |s| s.ttl = ms(1000))),
             ("ttl", Box::new(move |s| s.ttl = ms(2500))),
             (
@@ -310,6 +323,10 @@ mod tests {
             ),
             ("stall_bound", Box::new(move |s| s.stall_bound = ms(100))),
             ("backoff", Box::new(move |s| s.backoff = (ms(100), ms(50)))),
+            (
+                "backoff",
+                Box::new(move |s| s.backoff = (ms(100), Duration::MAX)),
+            ),
             (
                 "reconcile_interval",
                 Box::new(|s| s.reconcile_interval = Duration::ZERO),
@@ -326,6 +343,15 @@ mod tests {
             ("max_members", Box::new(|s| s.max_members = 0)),
             ("max_value_bytes", Box::new(|s| s.max_value_bytes = 1)),
             ("max_frame_bytes", Box::new(|s| s.max_frame_bytes = 1)),
+            (
+                "max_frame_bytes",
+                Box::new(|s| s.max_frame_bytes = usize::MAX),
+            ),
+            (
+                "max_frame_bytes",
+                Box::new(|s| s.max_value_bytes = usize::MAX),
+            ),
+            ("tls", Box::new(|s| s.tls = Some(Tls::new()))),
             (
                 "except_type",
                 Box::new(|s| {

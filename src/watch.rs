@@ -35,7 +35,9 @@ fn stopped(stop: &Receiver<()>, within: Duration) -> bool {
 
 impl Watcher {
     /// Runs until `stop` disconnects. To unblock it at once, shut its client down as well.
-    pub fn run(mut self, stop: &Receiver<()>) {
+    pub fn run(&mut self, stop: &Receiver<()>) {
+        // Where it begins anew, what it had in hand may not have reached the roster.
+        self.plan.begin();
         loop {
             let wait = match self.plan.step(self.hub.applied(), Instant::now()) {
                 Step::List(why) => self.list(why, stop),

@@ -4,9 +4,6 @@ mod follow;
 mod history;
 mod support;
 
-use std::fs;
-use std::path::Path;
-
 use follow::{Follower, SOON, delete, key, leave, ms, patient, put, value};
 use history::truth_reader::TruthReader;
 use serde_json::json;
@@ -368,10 +365,7 @@ fn g1_g6_a_restored_etcd_whose_revision_went_back() {
     let gateway = etcd.gateway();
     let kept = put(&gateway, "a/kept", 1);
     let ghost = put(&gateway, "a/deleted-later", 1);
-    etcd.stop();
-    let backup = tempfile::tempdir().expect("a folder");
-    copy(&etcd.data(), backup.path());
-    etcd.restart();
+    let backup = etcd.backup();
     let gateway = etcd.gateway();
     let cluster_id = gateway.cluster_id();
     delete(&gateway, "a/deleted-later");
@@ -382,10 +376,7 @@ fn g1_g6_a_restored_etcd_whose_revision_went_back() {
     follower.settle(&gateway);
     follower.told.clear();
 
-    etcd.stop();
-    fs::remove_dir_all(etcd.data()).expect("remove the data");
-    copy(backup.path(), &etcd.data());
-    etcd.restart();
+    etcd.restore(&backup);
     follower.new_epoch();
     let gateway = etcd.gateway();
     assert_eq!(gateway.cluster_id(), cluster_id);
@@ -403,17 +394,6 @@ fn g1_g6_a_restored_etcd_whose_revision_went_back() {
         ]
     );
     assert_eq!(follower.cluster.stats().relists.went_back, 1);
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder").flatten() {
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        match from.is_dir() {
-            true => copy(&from, &to),
-            false => drop(fs::copy(&from, &to).expect("a copy")),
-        }
-    }
 }
 
 /// An idle watch is ended and opened anew all the time; nothing may come of it.

@@ -74,6 +74,8 @@ impl Cluster {
                 on_conflict: settings.on_conflict,
                 request_timeout: settings.request_timeout,
                 backoff: backoff(&settings),
+                last: None,
+                rounds: 0,
                 touched: wakers.touched,
                 updates,
             };
@@ -92,7 +94,7 @@ impl Cluster {
             spawn("headcount-flush", move || hub.run_flusher(&wakers.nudged))?
         };
         let client = Arc::new(Client::new(Arc::clone(&shared)));
-        let watcher = Watcher {
+        let mut watcher = Watcher {
             client: Arc::clone(&client),
             hub: Arc::clone(&hub),
             rules,
@@ -111,7 +113,7 @@ impl Cluster {
                 Instant::now(),
             ),
         };
-        let watcher = Worker::spawn("headcount-watch", client, move |stop| watcher.run(&stop));
+        let watcher = Worker::spawn("headcount-watch", client, move |stop| watcher.run(stop));
         let watcher = match watcher {
             Ok(watcher) => watcher,
             Err(error) => {
@@ -140,7 +142,7 @@ impl Cluster {
         // From here on an early return drops `cluster`, which ends what was started.
         if cluster.settings.check != Check::Nobody {
             let client = Arc::new(Client::new(Arc::clone(&cluster.shared)));
-            let checker = Checker {
+            let mut checker = Checker {
                 client: Arc::clone(&client),
                 hub: Arc::clone(&cluster.hub),
                 counters: Arc::clone(&cluster.counters),
@@ -148,14 +150,14 @@ impl Cluster {
                 backoff: backoff(&cluster.settings),
                 nudged: wakers.asked,
             };
-            let run = move |stop| checker.run(&stop);
+            let run = move |stop: &_| checker.run(stop);
             let worker = Worker::spawn("headcount-beats", client, run)?;
             if let Some(running) = &mut *cluster.running.lock() {
                 running.checker = Some(worker);
             }
         }
-        if let Some((client, keeper)) = keeper {
-            let worker = Worker::spawn("headcount-lease", client, move |stop| keeper.run(&stop))?;
+        if let Some((client, mut keeper)) = keeper {
+            let worker = Worker::spawn("headcount-lease", client, move |stop| keeper.run(stop))?;
             if let Some(running) = &mut *cluster.running.lock() {
                 running.keeper = Some(worker);
             }
@@ -173,7 +175,6 @@ fn connection(settings: &Settings) -> Result<Shared, Error> {
     Ok(Shared::new(
         endpoints,
         settings.connect_timeout,
-        settings.request_timeout,
         settings.max_frame_bytes,
         settings.credentials.clone(),
         tls.map_err(|reason| Error::Setting {

@@ -1,17 +1,16 @@
 //! One request: to which endpoint, with which token, how long.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use ureq::http::{Response, Uri};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::http::Response;
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
+use super::address::{Address, At};
 use super::auth::{Auth, Credentials, read_token};
 use super::endpoint::Endpoint;
 use super::failure::{Failure, line, refusal, transport};
@@ -23,7 +22,6 @@ use crate::error::Error;
 pub(crate) struct Shared {
     pub endpoints: Vec<Endpoint>,
     pub connect_timeout: Duration,
-    pub request_timeout: Duration,
     /// Bound on a reply's, or a frame's, size in bytes.
     pub max_frame_bytes: usize,
     /// Which endpoints have ever answered in HTTP.
@@ -36,7 +34,6 @@ impl Shared {
     pub fn new(
         endpoints: Vec<Endpoint>,
         connect_timeout: Duration,
-        request_timeout: Duration,
         max_frame_bytes: usize,
         credentials: Option<Credentials>,
         tls: Option<TlsMaterial>,
@@ -47,7 +44,6 @@ impl Shared {
             endpoints,
             spoke,
             connect_timeout,
-            request_timeout,
             max_frame_bytes,
             auth,
             tls,
@@ -59,6 +55,7 @@ impl Shared {
 pub(crate) struct Client {
     pub(super) shared: Arc<Shared>,
     agents: Vec<Agent>,
+    addresses: Vec<Arc<Address>>,
     /// The endpoint that worked last.
     current: AtomicUsize,
     stopped: AtomicBool,
@@ -68,6 +65,8 @@ pub(crate) struct Client {
 pub(super) struct Answer {
     pub endpoint: Arc<str>,
     pub response: Response<Body>,
+    /// The setting that bounds the wait for the rest, and how long that is.
+    silence: (&'static str, Duration),
 }
 
 /// Time-outs of one try.
@@ -103,12 +102,18 @@ impl Limits {
 
 impl Client {
     pub fn new(shared: Arc<Shared>) -> Self {
-        let agents = shared.endpoints.iter().map(|e| agent(&shared, e)).collect();
+        let addresses = shared.endpoints.iter().map(Address::new).collect();
         // Processes that start together should not all crowd on the first endpoint.
         let current = crate::jitter::below(shared.endpoints.len());
+        Client::at(shared, addresses, current)
+    }
+
+    fn at(shared: Arc<Shared>, addresses: Vec<Arc<Address>>, current: usize) -> Self {
+        let agents = addresses.iter().map(|at| agent(&shared, at)).collect();
         Client {
             shared,
             agents,
+            addresses,
             current: AtomicUsize::new(current),
             stopped: AtomicBool::new(false),
         }
@@ -124,11 +129,8 @@ impl Client {
 
     /// Fresh connections, beginning with the endpoint that worked last.
     pub fn anew(&self) -> Self {
-        let client = Client::new(Arc::clone(&self.shared));
-        client
-            .current
-            .store(self.current.load(Ordering::Relaxed), Ordering::Relaxed);
-        client
+        let current = self.current.load(Ordering::Relaxed);
+        Client::at(Arc::clone(&self.shared), self.addresses.clone(), current)
     }
 
     /// How many endpoints there are to try.
@@ -290,14 +292,15 @@ impl Client {
                 .header("Grpc-Timeout", format!("{}m", period.as_millis()));
         }
         let silence = (limits.setting, limits.answer);
-        let mut response = request
-            .send(body)
-            .map_err(|e| match self.is_wrong_scheme(at, &e) {
+        let mut response = request.send(body).map_err(|e| {
+            self.addresses[at].doubt();
+            match self.is_wrong_scheme(at, &e) {
                 true => Failure::Elsewhere(Error::WrongScheme {
                     endpoint: Arc::clone(&endpoint),
                 }),
                 false => transport(&endpoint, e, silence, connect),
-            })?;
+            }
+        })?;
         shared.spoke[at].store(true, Ordering::Relaxed);
         let status = response.status().as_u16();
         log::trace!(
@@ -305,7 +308,11 @@ impl Client {
             started.elapsed()
         );
         if status == 200 {
-            return Ok(Answer { endpoint, response });
+            return Ok(Answer {
+                endpoint,
+                response,
+                silence,
+            });
         }
         let text = response
             .body_mut()
@@ -335,13 +342,7 @@ impl Client {
         }
         let endpoint = &self.shared.endpoints[at];
         let limit = self.shared.connect_timeout;
-        let timeout = NextTimeout {
-            after: limit.into(),
-            reason: ureq::Timeout::Resolve,
-            ..NextTimeout::default()
-        };
-        let fixed = fixed(endpoint);
-        let found = fixed.resolve(&fixed.address, self.agents[at].config(), timeout);
+        let found = self.addresses[at].find(limit);
         let address = found.ok().and_then(|found| found.first().copied());
         let speaks = match endpoint.secure {
             true => probe::speaks_http,
@@ -367,13 +368,8 @@ impl Client {
         let bytes = body.map_err(|e| match e {
             ureq::Error::BodyExceedsLimit(_) => Failure::Final(Error::TooLarge { limit }),
             other => {
-                let silence = ("request_timeout", self.shared.request_timeout);
-                transport(
-                    &answer.endpoint,
-                    other,
-                    silence,
-                    self.shared.connect_timeout,
-                )
+                let connect = self.shared.connect_timeout;
+                transport(&answer.endpoint, other, answer.silence, connect)
             }
         })?;
         read(&bytes).map_err(|e| {
@@ -408,7 +404,7 @@ impl Client {
     }
 }
 
-fn agent(shared: &Shared, endpoint: &Endpoint) -> Agent {
+fn agent(shared: &Shared, address: &Arc<Address>) -> Agent {
     #[allow(unused_mut)]
     let mut config = Agent::config_builder()
         // A gateway is asked directly, whatever HTTP_PROXY says.
@@ -424,42 +420,20 @@ fn agent(shared: &Shared, endpoint: &Endpoint) -> Agent {
     }
     #[cfg(not(feature = "tls"))]
     let _ = &shared.tls;
-    Agent::with_parts(config.build(), DefaultConnector::default(), fixed(endpoint))
-}
-
-fn fixed(endpoint: &Endpoint) -> Fixed {
-    let address = endpoint.url.parse().expect("was parsed before");
-    Fixed { address }
-}
-
-/// Goes to the endpoint's own address, under whatever name TLS is to check.
-#[derive(Debug)]
-struct Fixed {
-    address: Uri,
-}
-
-impl Resolver for Fixed {
-    fn resolve(
-        &self,
-        _asked: &Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let host = self.address.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        if let (Ok(ip), Some(port)) = (bare.parse::<IpAddr>(), self.address.port_u16()) {
-            // The library asks before every request, on a thread each: not for an address.
-            let mut found = self.empty();
-            found.push(SocketAddr::new(ip, port));
-            return Ok(found);
-        }
-        DefaultResolver::default().resolve(&self.address, config, timeout)
-    }
+    Agent::with_parts(
+        config.build(),
+        DefaultConnector::default(),
+        At(Arc::clone(address)),
+    )
 }
 
 fn url(shared: &Shared, at: usize, path: &str) -> String {
     let endpoint = &shared.endpoints[at];
     match shared.tls.as_ref().and_then(|tls| tls.server_name.as_ref()) {
+        // An IPv6 address wants brackets.
+        Some(name) if endpoint.secure && name.contains(':') => {
+            format!("https://[{name}]:{}{path}", endpoint.port)
+        }
         Some(name) if endpoint.secure => format!("https://{name}:{}{path}", endpoint.port),
         _ => format!("{}{path}", endpoint.url),
     }

@@ -63,6 +63,8 @@ pub(crate) enum Op<'a> {
     Get {
         #[serde(serialize_with = "wire::as_base64")]
         key: &'a [u8],
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        keys_only: bool,
     },
 }
 
@@ -96,6 +98,13 @@ struct Found<'a> {
     kvs: Vec<WireKv<'a>>,
     #[serde(rename = "count", deserialize_with = "number")]
     _count: i64,
+}
+
+impl<'a> Op<'a> {
+    pub fn get(key: &'a [u8]) -> Self {
+        let keys_only = false;
+        Op::Get { key, keys_only }
+    }
 }
 
 /// What a transaction did.

@@ -49,8 +49,9 @@ impl Options {
         self
     }
 
-    /// Whether to be told first of everybody who is there (true). Without it the listener starts
-    /// with `Synced`, and is later told of departures of members it was never told had joined.
+    /// Whether to be told first of everybody who is there (true). Without it nobody is told before
+    /// `Synced`, and later there are departures, updates and suspicions of members the listener was
+    /// never told had joined.
     pub fn initial(mut self, told: bool) -> Self {
         self.initial = told;
         self

@@ -13,12 +13,42 @@ pub(super) struct Seen {
     pub note: Option<Note>,
 }
 
+/// Who has our key.
+#[derive(Debug, PartialEq, Eq)]
+enum Who {
+    Nobody,
+    /// This very process.
+    Us,
+    /// What stands there is no server: some hand has spoilt it.
+    Spoilt,
+    /// Another instance, which was there before we were: also one that a restored store brought
+    /// back from before our time.
+    Earlier,
+    /// Another instance, which came after us. Fighting back would go on for ever, whatever the
+    /// policy.
+    Later,
+}
+
+/// `last`: the newest incarnation that we had.
+fn who(found: Option<&Kv>, instance: Option<&str>, last: Option<i64>) -> Who {
+    let Some(kv) = found else {
+        return Who::Nobody;
+    };
+    // The name does not matter for the token; any well-formed one will do.
+    match Document::parse("?/?", &kv.value) {
+        Err(_) => Who::Spoilt,
+        Ok((found, _)) if instance.is_some() && found.instance.as_deref() == instance => Who::Us,
+        Ok(_) if last.is_none_or(|last| kv.create_revision < last) => Who::Earlier,
+        Ok(_) => Who::Later,
+    }
+}
+
 /// How to register.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// Nothing there: put our key.
     Create,
-    /// Ours, from a put whose answer never came: put over it.
+    /// Ours, from a put whose answer never came, or nobody's: put over it.
     Adopt(Standing),
     /// Another's: end its registration first, with a note on its lease.
     TakeOver(Standing),
@@ -26,26 +56,26 @@ pub(super) enum Decision {
     Wait,
     /// Another's: give up.
     Conflict,
-    /// Another's, and we were registered before: it has taken over from us.
+    /// Another has taken over from us.
     Displaced,
 }
 
-/// `held`: we were registered before, so whoever is there now came after us. Fighting back would
-/// go on for ever, whatever the policy.
 pub(super) fn decide(
     found: Option<&Kv>,
     instance: Option<&str>,
-    held: bool,
+    last: Option<i64>,
     policy: OnConflict,
 ) -> Decision {
-    match found {
-        None => Decision::Create,
-        Some(kv) if is_ours(kv, instance) => Decision::Adopt(kv.standing()),
-        Some(_) if held => Decision::Displaced,
-        Some(kv) => match policy {
-            OnConflict::TakeOver => Decision::TakeOver(kv.standing()),
-            OnConflict::Wait => Decision::Wait,
-            OnConflict::Fail => Decision::Conflict,
+    let standing = found.map(Kv::standing).unwrap_or(Standing::ABSENT);
+    match who(found, instance, last) {
+        Who::Nobody => Decision::Create,
+        Who::Us | Who::Spoilt => Decision::Adopt(standing),
+        Who::Later => Decision::Displaced,
+        Who::Earlier => match policy {
+            OnConflict::TakeOver => Decision::TakeOver(standing),
+            OnConflict::Fail if last.is_none() => Decision::Conflict,
+            // Who was registered gives way to nobody that came before.
+            OnConflict::Wait | OnConflict::Fail => Decision::Wait,
         },
     }
 }
@@ -56,6 +86,7 @@ pub(super) enum Verdict {
     Ours,
     /// Ours, but not as it should be: put over it as it stands.
     Rewrite(Standing),
+    /// Not there, or of before our time: register anew.
     Gone,
     Displaced,
 }
@@ -66,28 +97,18 @@ pub(super) fn verdict(
     known: Standing,
     value: &[u8],
 ) -> Verdict {
-    match (&seen.member, &seen.note) {
-        (Some(kv), _) if kv.standing() == known && kv.value == value => Verdict::Ours,
-        (Some(kv), _) if is_ours(kv, instance) => Verdict::Rewrite(kv.standing()),
-        // Nobody's: some hand has spoilt our value.
-        (Some(kv), _) if kv.create_revision == known.incarnation && !is_server(kv) => {
-            Verdict::Rewrite(kv.standing())
-        }
-        (Some(_), _) => Verdict::Displaced,
-        // Between the two transactions of a take-over.
-        (None, Some(Note::Replaced)) => Verdict::Displaced,
-        (None, _) => Verdict::Gone,
+    let found = seen.member.as_ref();
+    if found.is_some_and(|kv| kv.standing() == known && kv.value == value) {
+        return Verdict::Ours;
     }
-}
-
-fn is_server(kv: &Kv) -> bool {
-    Document::parse("?/?", &kv.value).is_ok()
-}
-
-fn is_ours(kv: &Kv, instance: Option<&str>) -> bool {
-    // The name does not matter for the token; any well-formed one will do.
-    let document = Document::parse("?/?", &kv.value);
-    instance.is_some() && document.is_ok_and(|(d, _)| d.instance.as_deref() == instance)
+    let standing = found.map(Kv::standing).unwrap_or(Standing::ABSENT);
+    match who(found, instance, Some(known.incarnation)) {
+        Who::Us | Who::Spoilt => Verdict::Rewrite(standing),
+        Who::Later => Verdict::Displaced,
+        // Between the two transactions of a take-over.
+        Who::Nobody if seen.note == Some(Note::Replaced) => Verdict::Displaced,
+        Who::Nobody | Who::Earlier => Verdict::Gone,
+    }
 }
 
 #[cfg(test)]
@@ -113,28 +134,44 @@ mod tests {
         Standing { incarnation, lease }
     }
 
+    fn spoilt(create_revision: i64, lease: i64) -> Kv {
+        Kv {
+            value: b"null".to_vec(),
+            ..kv(None, create_revision, lease)
+        }
+    }
+
     #[test]
     fn who_may_register() {
         let all = [OnConflict::TakeOver, OnConflict::Wait, OnConflict::Fail];
         let (ours, theirs, gos) = (kv(Some("me"), 5, 1), kv(Some("you"), 6, 2), kv(None, 7, 3));
         for policy in all {
-            for held in [false, true] {
-                let decide = |found| decide(found, Some("me"), held, policy);
+            for last in [None, Some(4), Some(9)] {
+                let decide = |found| decide(found, Some("me"), last, policy);
                 assert_eq!(decide(None), Decision::Create);
                 assert_eq!(decide(Some(&ours)), Decision::Adopt(standing(5, 1)));
+                // Nobody's.
+                let spoilt = spoilt(8, 2);
+                assert_eq!(decide(Some(&spoilt)), Decision::Adopt(standing(8, 2)));
             }
             // Whoever was taken over does not fight back.
-            assert_eq!(
-                decide(Some(&theirs), Some("me"), true, policy),
-                Decision::Displaced
-            );
+            for last in [4, 6] {
+                let later = decide(Some(&theirs), Some("me"), Some(last), policy);
+                assert_eq!(later, Decision::Displaced);
+            }
         }
-        let fresh = |found, policy| decide(Some(found), Some("me"), false, policy);
         let over = |incarnation, lease| Decision::TakeOver(standing(incarnation, lease));
-        assert_eq!(fresh(&theirs, OnConflict::TakeOver), over(6, 2));
+        for last in [None, Some(7)] {
+            let decide = |found, policy| decide(Some(found), Some("me"), last, policy);
+            assert_eq!(decide(&theirs, OnConflict::TakeOver), over(6, 2));
+            assert_eq!(decide(&theirs, OnConflict::Wait), Decision::Wait);
+        }
+        let fresh = |found, policy| decide(Some(found), Some("me"), None, policy);
         assert_eq!(fresh(&gos, OnConflict::TakeOver), over(7, 3));
-        assert_eq!(fresh(&theirs, OnConflict::Wait), Decision::Wait);
         assert_eq!(fresh(&theirs, OnConflict::Fail), Decision::Conflict);
+        // A restored store shows who was there before us; we don't give up for that.
+        let before = decide(Some(&theirs), Some("me"), Some(7), OnConflict::Fail);
+        assert_eq!(before, Decision::Wait);
     }
 
     #[test]
@@ -153,18 +190,18 @@ mod tests {
             Verdict::Rewrite(standing(8, 1))
         );
         assert_eq!(see(Some(kv(Some("you"), 8, 2)), None), Verdict::Displaced);
+        // Of before our time, in a store that was restored.
+        assert_eq!(see(Some(kv(Some("you"), 4, 2)), None), Verdict::Gone);
         assert_eq!(see(Some(kv(None, 5, 2)), None), Verdict::Displaced);
         assert_eq!(see(None, None), Verdict::Gone);
         assert_eq!(see(None, Some(Note::Evicted { by: vec![] })), Verdict::Gone);
         assert_eq!(see(None, Some(Note::Replaced)), Verdict::Displaced);
-        let spoilt = Kv {
-            value: b"null".to_vec(),
-            ..kv(Some("me"), 5, 1)
-        };
-        assert_eq!(
-            see(Some(spoilt), None),
-            Verdict::Rewrite(standing(5, 1)),
-            "by some hand, not by another instance"
-        );
+        for (incarnation, lease) in [(5, 1), (8, 0), (2, 7)] {
+            assert_eq!(
+                see(Some(spoilt(incarnation, lease)), None),
+                Verdict::Rewrite(standing(incarnation, lease)),
+                "by some hand, not by another instance"
+            );
+        }
     }
 }

@@ -11,23 +11,41 @@ use crate::member::{Document, Keyspace};
 use crate::note::Note;
 
 impl Keeper {
-    /// How long a request may take: never past the fence, where `Lost` is due.
-    pub(super) fn budget(&self) -> Duration {
+    /// Asks etcd within `request_timeout`, and `most`, but never past the fence, where `Lost` is
+    /// due. Where that is what bounds it, an error says so.
+    pub(super) fn within<T>(
+        &self,
+        most: Duration,
+        ask: impl FnOnce(Duration) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let left = |fence: Instant| fence.saturating_duration_since(Instant::now());
-        let left = self.own.fence().map(left);
-        left.map_or(self.request_timeout, |left| left.min(self.request_timeout))
+        let budget = self.own.fence().map_or(most, left).min(most);
+        let budget = budget.min(self.request_timeout);
+        ask(budget).map_err(|mut failure| {
+            if let Failure::Elsewhere(Error::Timeout { limit, .. }) = &mut failure
+                && *limit == "request_timeout"
+                && budget < self.request_timeout
+            {
+                *limit = "ttl";
+            }
+            failure
+        })
     }
 
     /// What stands at our key and, for an incarnation of ours, the note on its end.
     pub(super) fn look(&self, incarnation: Option<i64>) -> Result<Seen, Failure> {
         let key = self.keys.member(&self.name);
         let note = self.keys.note(&self.name, incarnation.unwrap_or_default());
-        let both = [Op::Get { key: &key }, Op::Get { key: &note }];
-        let mut found = self
-            .client
-            .txn(&[], &both, &[], self.budget())?
-            .found
-            .into_iter();
+        let look = |keys_only| {
+            let both = [&key, &note].map(|key| Op::Get { key, keys_only });
+            self.within(Duration::MAX, |left| self.client.txn(&[], &both, &[], left))
+        };
+        let found = match look(false) {
+            // Beyond the bound, it is no server's.
+            Err(Failure::Final(Error::TooLarge { .. })) => look(true),
+            other => other,
+        };
+        let mut found = found?.found.into_iter();
         let member = found.next().flatten();
         let note = found.next().flatten().map(|kv| Note::parse(&kv.value));
         Ok(Seen { member, note })
@@ -45,7 +63,8 @@ impl Keeper {
             lease,
         }];
         self.own.stake();
-        let reply = self.client.txn(&compare, &put, &[], self.budget())?;
+        let ask = |budget| self.client.txn(&compare, &put, &[], budget);
+        let reply = self.within(Duration::MAX, ask)?;
         let incarnation = match expected.incarnation {
             0 => reply.revision,
             kept => kept,
@@ -55,15 +74,21 @@ impl Keeper {
 
     /// Ends another instance's registration: its note and the end of its key in one revision. Our
     /// own key comes in a second one, since Go peers must see a DELETE before the PUT.
-    /// The note hangs on the victim's lease or, where it has none, on `ours`.
+    /// The note hangs on the victim's lease or, where it has none that etcd knows, on `ours`.
     pub(super) fn end_other(&self, victim: Standing, ours: i64) -> Result<(), Failure> {
-        let on = match victim.lease {
-            0 => ours,
-            theirs => theirs,
+        let end = |on| {
+            let note = Some((&Note::Replaced, on));
+            let budget = self.request_timeout;
+            end(&self.client, &self.keys, &self.name, victim, note, budget).map(drop)
         };
-        let note = Some((&Note::Replaced, on));
-        let budget = self.request_timeout;
-        end(&self.client, &self.keys, &self.name, victim, note, budget).map(drop)
+        match victim.lease {
+            0 => end(ours),
+            theirs => match end(theirs) {
+                // Most likely its key went with it, and this does nothing.
+                Err(Failure::LeaseGone) => end(ours),
+                other => other,
+            },
+        }
     }
 }
 
@@ -88,7 +113,7 @@ fn end(
         lease: *lease,
     });
     let ops: Vec<Op> = put.into_iter().chain([Op::Delete { key: &key }]).collect();
-    let reply = client.txn(&compare, &ops, &[Op::Get { key: &key }], budget)?;
+    let reply = client.txn(&compare, &ops, &[Op::get(&key)], budget)?;
     Ok(reply.found.into_iter().next().flatten())
 }
 
@@ -104,13 +129,16 @@ pub(crate) fn leave(
 ) -> Result<(), Error> {
     let deadline = Instant::now() + budget;
     let mut known = last.unwrap_or(Standing::ABSENT);
-    let mut noted = true;
+    let (mut noted, mut lease_gone) = (true, false);
+    let mut failure = Failure::Elsewhere(Error::Protocol {
+        reason: "our key is put over faster than it can be deleted".into(),
+    });
     // Once is enough, unless our key is not as known, or the note can't be written.
-    for _ in 0..4 {
+    for _ in 0..5 {
         let left = deadline.saturating_duration_since(Instant::now());
         let found = if known == Standing::ABSENT {
             let key = keys.member(name);
-            let reply = client.txn(&[], &[Op::Get { key: &key }], &[], left);
+            let reply = client.txn(&[], &[Op::get(&key)], &[], left);
             reply.map(|r| r.found.into_iter().next().flatten())
         } else {
             let why = noted.then_some((&Note::Leave, known.lease));
@@ -119,9 +147,11 @@ pub(crate) fn leave(
         let kv = match found {
             Ok(Some(kv)) => kv,
             Ok(None) => return Ok(()),
-            // Most likely the key went with it.
-            Err(Failure::LeaseGone) => {
+            // Most likely the key went with it. If it has not, it can go without a note.
+            Err(Failure::LeaseGone) if noted => {
+                noted = !std::mem::replace(&mut lease_gone, true);
                 known = Standing::ABSENT;
+                failure = Failure::LeaseGone;
                 continue;
             }
             // The key can go all the same.
@@ -138,5 +168,5 @@ pub(crate) fn leave(
         }
         known = kv.standing();
     }
-    Ok(())
+    Err(failure.into_error())
 }

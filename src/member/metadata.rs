@@ -17,7 +17,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// Of pairs with the same key the last one counts.
-    pub(super) fn from_pairs<T: AsRef<str>>(mut pairs: Vec<(T, T)>) -> Self {
+    pub(super) fn from_pairs<K: AsRef<str>, V: AsRef<str>>(mut pairs: Vec<(K, V)>) -> Self {
         pairs.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
         pairs.dedup_by(|later, kept| {
             let same = later.0.as_ref() == kept.0.as_ref();
@@ -79,10 +79,9 @@ impl Metadata {
 ///
 /// # Panics
 /// Beyond 4 GiB of texts.
-impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Metadata {
+impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Metadata {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let pairs = pairs.into_iter().map(|(k, v)| (k.into(), v.into()));
-        Metadata::from_pairs(pairs.collect::<Vec<(Box<str>, Box<str>)>>())
+        Metadata::from_pairs(pairs.into_iter().collect())
     }
 }
 
@@ -110,7 +109,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_sorted_map(pairs in prop::collection::vec(("[a-cé]{0,2}", ".{0,3}"), 0..12)) {
-            let packed: Metadata = pairs.iter().cloned().collect();
+            let packed: Metadata = pairs.iter().map(|(k, v)| (k, v)).collect();
             let map: BTreeMap<String, String> = pairs.into_iter().collect();
             prop_assert!(packed.iter().eq(map.iter().map(|(k, v)| (&**k, &**v))));
             prop_assert_eq!((packed.len(), packed.is_empty()), (map.len(), map.is_empty()));

@@ -150,6 +150,15 @@ impl Plan {
         }
     }
 
+    /// A listing comes first.
+    pub fn begin(&mut self) {
+        let why = match self.cluster {
+            None => Why::First,
+            Some(_) => Why::LostEvents,
+        };
+        self.state = State::List(why);
+    }
+
     /// What to do now. `applied`: the revision that the roster stands at.
     pub fn step(&mut self, applied: i64, now: Instant) -> Step {
         match self.state {

@@ -416,6 +416,25 @@ impl Etcd {
         log.expect("etcd's log file")
     }
 
+    /// A copy of its data, taken while it was stopped.
+    #[track_caller]
+    pub fn backup(&self) -> TempDir {
+        self.stop();
+        let backup = tempfile::tempdir().expect("a folder");
+        copy(&self.data(), backup.path());
+        self.restart();
+        backup
+    }
+
+    /// Goes back to it: the same cluster, whose revision is smaller than it was.
+    #[track_caller]
+    pub fn restore(&self, backup: &TempDir) {
+        self.stop();
+        std::fs::remove_dir_all(self.data()).expect("remove the data");
+        copy(backup.path(), &self.data());
+        self.restart();
+    }
+
     /// Where its data is. Only to be touched while it is stopped.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
@@ -436,4 +455,15 @@ impl Drop for Etcd {
 fn end(mut child: Child) {
     let _ = child.kill();
     let _ = child.wait();
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match from.is_dir() {
+            true => copy(&from, &to),
+            false => drop(std::fs::copy(&from, &to).expect("a copy")),
+        }
+    }
 }
