@@ -229,8 +229,9 @@ impl Builder {
 
     /// How often the view is compared with etcd's keys (60 s, less up to a tenth at random).
     ///
-    /// It only matters when etcd itself loses a watch event, as old versions did around
-    /// compactions; it reads keys without values. Symptom of too long: ghosts for that long after
+    /// It matters when etcd itself loses a watch event, as old versions did around compactions; after
+    /// a reconnect it is done within half a `stall_bound`, for a wiped etcd may look as before. It
+    /// reads keys without values. Symptom of too long: ghosts for that long after
     /// such a loss; of too short: load on etcd that grows with the square of the cluster.
     pub fn reconcile_interval(mut self, interval: Duration) -> Self {
         self.settings.reconcile_interval = interval;

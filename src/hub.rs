@@ -129,6 +129,11 @@ impl Hub {
         }
     }
 
+    /// A listing shows that etcd may be another than before.
+    pub fn doubt_store(&self) {
+        self.state.lock().judge.doubt_store();
+    }
+
     /// etcd is out of reach. `concerns`: users may want to know the reason.
     pub fn lost(&self, error: &Error, concerns: bool) {
         let why = concerns.then_some(error);

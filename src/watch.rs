@@ -16,7 +16,7 @@ use crate::kv::Kv;
 use crate::roster::Rules;
 use crate::stats::{Counters, Why, add};
 
-pub(crate) use pages::Pages;
+pub(crate) use pages::{Pages, Sizes};
 pub(crate) use plan::{Failed, Open, Plan, Reaction, Step, Timing};
 
 pub(crate) struct Watcher {
@@ -26,6 +26,7 @@ pub(crate) struct Watcher {
     pub counters: Arc<Counters>,
     pub request_timeout: Duration,
     pub plan: Plan,
+    pub sizes: Sizes,
 }
 
 /// Waits for the end, or so long.
@@ -81,13 +82,13 @@ impl Watcher {
 
     /// All pages of the range at one revision, until `page` has seen enough: (revision, cluster).
     fn pages(
-        &self,
+        &mut self,
         stop: &Receiver<()>,
         pinned: i64,
         keys_only: bool,
         mut page: impl FnMut(Vec<Kv>) -> bool,
     ) -> Result<(i64, u64), Failure> {
-        let mut pages = Pages::new(&self.rules.keys, pinned);
+        let mut pages = Pages::new(&self.rules.keys, pinned, self.sizes);
         loop {
             let asked = Instant::now();
             let answer = self.client.range(
@@ -103,11 +104,16 @@ impl Watcher {
                 Err(Failure::Final(Error::TooLarge { .. })) if !keys_only => {
                     self.without_value(&pages)?
                 }
+                Err(failure) if failure.is_late() => {
+                    self.sizes = pages.late();
+                    return Err(failure);
+                }
                 other => other?,
             };
             let slow = asked.elapsed() > self.request_timeout / 4;
             let more = pages.came(&found, slow)?;
             if !page(found.kvs) || !more || stopped(stop, Duration::ZERO) {
+                self.sizes = pages.done();
                 return Ok((pages.revision, pages.cluster()));
             }
         }
@@ -143,6 +149,9 @@ impl Watcher {
         let wait = self.react(reaction);
         if let Some((revision, cluster)) = revision {
             self.counters.relist(why);
+            if matches!(why, Why::LostEvents | Why::WentBack) {
+                self.hub.doubt_store();
+            }
             self.hub.listing(listing.complete(), revision, cluster);
             let (members, took) = (self.hub.known(), started.elapsed());
             log::info!("listed {members} members at revision {revision} in {took:?} ({why:?})");
@@ -198,8 +207,9 @@ impl Watcher {
     /// the past, so that a change since then is still told by the stream, with its reason.
     fn reconcile(&mut self, stop: &Receiver<()>) -> Option<Duration> {
         let (mut same, mut seen) = (true, 0);
+        let hub = Arc::clone(&self.hub);
         let pages = self.pages(stop, self.hub.applied(), true, |keys| {
-            match self.hub.matches(&keys) {
+            match hub.matches(&keys) {
                 Some(known) => seen += known,
                 None => same = false,
             }

@@ -12,7 +12,7 @@ use headcount::Builder;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use support::etcd::Etcd;
-use support::fake::FakeGateway;
+use support::fake::{FakeGateway, Reply, Request};
 use support::gateway::int;
 use support::proxy::Proxy;
 use support::wait::{throughout, until};
@@ -253,4 +253,29 @@ fn what_go_writes_is_read_intact() {
     let odd = follower.cluster.member("go", "odd").expect("it is there");
     assert!(odd.is_frontend() && odd.hostname() == "h" && odd.metadata().is_empty());
     assert_eq!(follower.cluster.stats().skipped, Default::default());
+}
+
+/// What is too much for the way, or for etcd, in the time that a request has, comes in smaller
+/// pages.
+#[test]
+fn g1_g9_pages_that_do_not_come_in_time_are_asked_for_smaller() {
+    let etcd = Etcd::start();
+    let gateway = etcd.gateway();
+    let members: Vec<_> = (0..300)
+        .map(|n| (key(&format!("a/{n:03}")), value(&format!("a/{n:03}"), n)))
+        .collect();
+    put_all(&gateway, &members);
+    let large = |request: &Request| {
+        let limit = int(&request.body["limit"]);
+        (request.path == "/v3/kv/range" && limit > 20).then_some(Reply::Silence)
+    };
+    let relay = FakeGateway::relay_unless(etcd.endpoint(), large, |_, line| Some(line));
+    let builder = patient([relay.endpoint()])
+        .request_timeout(ms(500))
+        .start_timeout(SOON);
+    let follower = Follower::start(builder);
+    assert_eq!(follower.cluster.members().len(), 300);
+    // 1000 and 125 in vain; and pages that grow again, until that is in vain as well.
+    let asked = relay.count("/v3/kv/range");
+    assert!(asked < 100, "{asked}");
 }

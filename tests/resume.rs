@@ -358,6 +358,46 @@ fn g1_g3_g6_another_cluster_behind_the_same_address() {
     assert_eq!(follower.cluster.stats().relists.cluster_changed, 1);
 }
 
+/// Failure-modes row 7: wiped, under the same id, and as far again as it was before we are back.
+#[test]
+fn g1_g3_g6_a_wiped_etcd_that_looks_as_before() {
+    let etcd = Etcd::start();
+    let gateway = etcd.gateway();
+    let (id, proxy) = (gateway.cluster_id(), Proxy::start(&etcd.endpoint()));
+    let gone = put(&gateway, "a/gone", 1);
+    let back = put(&gateway, "a/back", 1);
+    // What stands there again, at the same revision, is told as nothing at all.
+    let same = put(&gateway, "a/same", 1);
+    let mut follower = Follower::start(patient([proxy.endpoint()]).stall_bound(ms(6000)));
+    follower.settle(&gateway);
+    follower.told.clear();
+    proxy.refuse();
+    etcd.wipe_in_place();
+    follower.new_epoch();
+    let gateway = etcd.gateway();
+    assert_eq!(gateway.cluster_id(), id);
+    let first = put(&gateway, "a/new", 1);
+    let again = put(&gateway, "a/back", 1);
+    assert_eq!(put(&gateway, "a/same", 1), same);
+    assert!(again <= back);
+    while gateway.revision() < follower.cluster.view_revision() + 5 {
+        gateway.put("elsewhere", "", 0);
+    }
+    proxy.pass();
+    // Within half a stall bound of being back.
+    until(ms(3000 + 2000), "a listing", || {
+        follower.cluster.stats().relists.lost_events == 1
+    });
+    follower.settle(&gateway);
+    for line in [
+        format!("ServerDown a/gone@{gone} (missing)"),
+        format!("AddMember a/new@{first}"),
+    ] {
+        let told = follower.told.iter().filter(|told| **told == line).count();
+        assert_eq!(told, 1, "{line}: {:?}", follower.told);
+    }
+}
+
 /// Failure-modes row 7: the same cluster from an older backup.
 #[test]
 fn g1_g6_a_restored_etcd_whose_revision_went_back() {

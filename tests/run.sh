@@ -25,6 +25,7 @@ needs_etcd=(
     g7_an_etcd_that_is_away_for_seconds          # it keeps nothing on disk
     g8_keeps_its_incarnation_over_an_etcd_restart
     g1_g6_a_restored_etcd_whose_revision_went_back
+    g1_g3_g6_a_wiped_etcd_that_looks_as_before
     g8_a_restored_etcd_displaces_nobody
     g8_a_full_etcd_costs_no_registration         # its quota can't be set
     g1_g8_two_hundred_clients_come_back_spread_and_whole # nothing on disk, and no metrics

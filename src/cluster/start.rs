@@ -18,7 +18,7 @@ use crate::member::{Document, Keyspace, Metadata};
 use crate::roster::{Rules, TypeFilter};
 use crate::settings::{Check, Settings};
 use crate::stats::Counters;
-use crate::watch::{Plan, Timing, Watcher};
+use crate::watch::{Plan, Sizes, Timing, Watcher};
 use crate::worker::{Worker, join, spawn};
 
 /// A look at a lease is of no use if it takes longer.
@@ -100,6 +100,7 @@ impl Cluster {
             rules,
             counters: Arc::clone(&counters),
             request_timeout: settings.request_timeout,
+            sizes: Sizes::default(),
             plan: Plan::new(
                 Timing {
                     stall_bound: settings.stall_bound,

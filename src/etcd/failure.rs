@@ -32,6 +32,15 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Nothing came in time, or not the whole.
+    pub fn is_late(&self) -> bool {
+        use Failure::{Elsewhere, Final, Unfinished};
+        let (Elsewhere(error) | Unfinished(error) | Final(error)) = self else {
+            return false;
+        };
+        matches!(error, Error::Timeout { .. })
+    }
+
     pub fn into_error(self) -> Error {
         let etcd = |code, message: &str| Error::Etcd {
             code,

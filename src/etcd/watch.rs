@@ -18,6 +18,10 @@ const PATH: &str = "/v3/watch";
 /// listeners for each would cost more than all the rest.
 const TOGETHER: usize = 1000;
 
+/// A read waits for a part of the silence that is allowed, so that what came in vain does not begin
+/// it anew.
+const READS: u32 = 10;
+
 /// What to watch, and how long nothing may come.
 pub(crate) struct WatchRequest<'a> {
     pub from: &'a [u8],
@@ -80,7 +84,7 @@ impl Client {
             connect: request.connect,
             answer: request.answer,
             total: None,
-            read: Some(request.silence),
+            read: Some(request.silence / READS),
             setting: "stall_bound",
             period: Some(request.period),
         };
@@ -123,14 +127,13 @@ impl WatchStream<'_> {
                 None => {}
             }
             // Bytes that never come to anything are no sign of life.
-            if self.told.elapsed() > self.silence {
-                return Err(self.late(Failure::Elsewhere(Error::Timeout {
-                    endpoint: Arc::clone(&self.endpoint),
-                    limit: "stall_bound",
-                    after: self.silence,
-                })));
+            if self.told.elapsed() >= self.silence {
+                return Err(self.late());
             }
-            let count = self.fill().map_err(|failure| self.late(failure))?;
+            let count = match self.fill() {
+                Err(Failure::Elsewhere(Error::Timeout { .. })) => continue,
+                other => other?,
+            };
             if count == 0 {
                 return match self.messages.is_between() {
                     true => Ok(None),
@@ -143,13 +146,16 @@ impl WatchStream<'_> {
         }
     }
 
-    /// Whether it was too late for the whole of something.
-    fn late(&self, failure: Failure) -> Failure {
-        match failure {
-            Failure::Elsewhere(error @ Error::Timeout { .. }) if !self.messages.is_between() => {
-                Failure::Unfinished(error)
-            }
-            other => other,
+    /// Nothing came in time, or not the whole of something.
+    fn late(&self) -> Failure {
+        let error = Error::Timeout {
+            endpoint: Arc::clone(&self.endpoint),
+            limit: "stall_bound",
+            after: self.silence,
+        };
+        match self.messages.is_between() {
+            true => Failure::Elsewhere(error),
+            false => Failure::Unfinished(error),
         }
     }
 

@@ -254,6 +254,11 @@ impl Judge {
         self.health.sound_since = None;
     }
 
+    /// etcd may be another than before, under the same id: its terms don't compare.
+    pub fn doubt_store(&mut self) {
+        self.term = 0;
+    }
+
     // ---- what was seen
 
     /// Whether etcd has another leader than before, or is another etcd. A node that lags behind may

@@ -318,6 +318,31 @@ fn the_checker_catches_windows_that_lie() {
     assert_eq!(wrong(&careful, &lease, zero), None);
 }
 
+/// Who was late when last looked at may since have renewed, and left: a look has to be near.
+#[test]
+fn g6_a_late_owner_that_nobody_looks_at_proves_nothing() {
+    let zero = Instant::now();
+    let seen = |sent: u64, remaining: u64| {
+        let found = TimeToLive {
+            remaining: Duration::from_secs(remaining),
+            granted: Duration::from_secs(10),
+            term: 1,
+            cluster: 1,
+        };
+        let sent = zero + ms(sent);
+        super::window::Observation::new(found, sent, sent + ms(2))
+    };
+    let mut window = Window::new(seen(1000, 4));
+    assert!(window.is_overdue());
+    assert_eq!(window.ended(zero + ms(4900)), Ended::Early);
+    assert_eq!(window.ended(zero + ms(5500)), Ended::Unclear);
+    // Nor for good where it was renewed since.
+    window.look(seen(4600, 0));
+    assert_eq!(window.ended(zero + ms(5500)), Ended::RanOut);
+    window.look(seen(4900, 9));
+    assert_eq!(window.ended(zero + ms(7900)), Ended::Early);
+}
+
 #[test]
 fn what_a_renewal_each_third_allows() {
     for (ttl, left) in [(2, 733), (3, 1400), (6, 3400), (10, 5833), (60, 35_000)] {

@@ -16,6 +16,8 @@ const GRAIN: Duration = Duration::from_secs(1);
 const ENDING: Duration = Duration::from_secs(2);
 /// A lease is looked at in time for the answer to come before it could have run out.
 const GUARD: Duration = Duration::from_millis(300);
+/// A look that is older than this when the lease can run out is no look in its last moment.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// With less to live, a missed renewal can't show before half of it has passed.
 const SHORT: Duration = Duration::from_secs(5);
 /// Between two looks at the same lease, at least.
@@ -106,7 +108,10 @@ impl Window {
     pub fn ended(&self, at: Instant) -> Ended {
         if at < self.earliest {
             Ended::Early
-        } else if self.is_overdue() && at <= self.latest + ENDING {
+        } else if self.is_overdue()
+            && self.last.sent + LAST_MOMENT >= self.earliest
+            && at <= self.latest + ENDING
+        {
             Ended::RanOut
         } else {
             Ended::Unclear

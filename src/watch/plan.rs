@@ -249,15 +249,18 @@ impl Plan {
     /// What etcd held at the roster's revision has come, or not: of which cluster, and whether the
     /// roster holds the same.
     pub fn reconciled(&mut self, found: Result<(u64, bool), Failure>, now: Instant) -> Reaction {
-        let next = match found {
-            Ok((cluster, _)) if self.cluster != Some(cluster) => State::List(Why::ClusterChanged),
-            Ok((_, false)) => State::List(Why::LostEvents),
-            Ok((_, true)) => State::Watch,
-            Err(Failure::NoSuchRevision) => return self.anew(Why::Compacted, now),
-            Err(other) => return self.failed(Trouble::Unasked(other), now),
-        };
-        let next = self.next(next);
-        self.contact(next, now)
+        match found {
+            Ok((cluster, _)) if self.cluster != Some(cluster) => {
+                self.anew(Why::ClusterChanged, now)
+            }
+            Ok((_, false)) => self.anew(Why::LostEvents, now),
+            Ok((_, true)) => {
+                let next = self.next(State::Watch);
+                self.contact(next, now)
+            }
+            Err(Failure::NoSuchRevision) => self.anew(Why::Compacted, now),
+            Err(other) => self.failed(Trouble::Unasked(other), now),
+        }
     }
 
     /// A reconcile has found a difference.
@@ -285,12 +288,12 @@ impl Plan {
         self.stream.alive = true;
         self.behind = revision.saturating_sub(self.stream.start_revision);
         let reconnected = std::mem::take(&mut self.streams_failed);
-        // It waits for a stream to end in good order, but not for ever.
-        let overdue = now >= self.reconcile_at + self.timing.stall_bound;
-        let next = match overdue {
-            true => self.compare(),
-            false => Reaction::default(),
-        };
+        if reconnected {
+            // etcd may have been wiped, or restored, and be as far again: neither its id nor its
+            // revision need tell. Not at once, or all who lost it would come together.
+            self.reconcile_at = self.reconcile_at.min(now);
+        }
+        let next = self.when_overdue(now);
         Reaction {
             reconnected,
             ..self.contact(next, now)
@@ -300,7 +303,8 @@ impl Plan {
     /// Changes have come, and the roster has them.
     pub fn events(&mut self, now: Instant) -> Reaction {
         self.is_well();
-        self.contact(Reaction::default(), now)
+        let next = self.when_overdue(now);
+        self.contact(next, now)
     }
 
     /// Where it was to start is compacted away.
@@ -375,6 +379,14 @@ impl Plan {
     fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.misses = 0;
+    }
+
+    /// A comparison waits for a stream to end in good order, but not for ever.
+    fn when_overdue(&mut self, now: Instant) -> Reaction {
+        match now >= self.reconcile_at + self.timing.stall_bound {
+            true => self.compare(),
+            false => Reaction::default(),
+        }
     }
 
     /// Time to look whether the stream has brought everything.

@@ -224,6 +224,13 @@ impl Etcd {
     /// id. For a single node.
     #[track_caller]
     pub fn wipe(&self) {
+        self.new_generation();
+        self.wipe_in_place();
+    }
+
+    /// The same, but it comes back under the same id, as an etcd with the same flags does.
+    #[track_caller]
+    pub fn wipe_in_place(&self) {
         assert!(
             self.options.nodes.is_none(),
             "a node of a cluster can't be wiped alone"
@@ -233,13 +240,17 @@ impl Etcd {
         self.wait_ready(START_BOUND);
     }
 
+    /// It will come back under another id.
+    pub(super) fn new_generation(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Ends it, and all that it knew is gone.
     pub(super) fn forget(&self) {
         self.kill();
         if !self.options.embedded {
             fs::remove_dir_all(self.data()).expect("remove etcd's data");
         }
-        self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Makes it one node of a cluster, before its first start.

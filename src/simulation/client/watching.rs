@@ -19,7 +19,7 @@ use crate::event::{DownCause, Event};
 use crate::hub::Told;
 use crate::kv::{Kv, KvEvent};
 use crate::stats::Why;
-use crate::watch::{Failed, Open, Pages, Reaction, Step};
+use crate::watch::{Failed, Open, Pages, Reaction, Sizes, Step};
 use reading::Reading;
 use stream::{Sent, Stream};
 
@@ -131,8 +131,8 @@ impl Client {
                     .listed(Ok(world.store.epoch().cluster), self.at(now));
                 return self.react(reaction, now, world).map(drop);
             }
-            Step::List(_) => Pages::new(&keys(), 0),
-            Step::Reconcile => Pages::new(&keys(), self.state.applied()),
+            Step::List(_) => Pages::new(&keys(), 0, Sizes::default()),
+            Step::Reconcile => Pages::new(&keys(), self.state.applied(), Sizes::default()),
             Step::Watch(open) => return self.open(open, now, world),
         };
         let listing = match step {
