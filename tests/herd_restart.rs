@@ -29,10 +29,11 @@ const LONGEST: Duration = Duration::from_secs(5);
 const SPAN: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_millis(100);
 
-/// One to resume the watch, and one should etcd not be ready yet.
-const OF_AN_OBSERVER: usize = 2;
+/// One to resume the watch, and one should etcd not be ready yet; then the keys are compared, which
+/// takes one, and one to go on watching.
+const OF_AN_OBSERVER: usize = 4;
 /// That, and the keepalive and a look at the own key, each twice at most.
-const OF_A_MEMBER: usize = 6;
+const OF_A_MEMBER: usize = 8;
 /// Full jitter over the longest wait is 4 watches a step, and over a third of the TTL a keepalive of
 /// a member: four times as many is no longer chance. On top of that, each member whose keepalive
 /// etcd has let wait until it was ready looks at its key then.
@@ -167,7 +168,7 @@ fn g1_g8_two_hundred_clients_come_back_spread_and_whole() {
     let of_an_observer = most(&counts[MEMBERS..]);
     println!(
         "{:?} after its start etcd had the first request, {whole:?} after it all were whole; \
-         {lists} listings, {watches} watches; in the first {SPAN:?} a member made {of_a_member} \
+         {lists} looks at the keys, {watches} watches; in the first {SPAN:?} a member made {of_a_member} \
          requests at most, an observer {of_an_observer}; {at_once} came within {MOMENT:?}; by {STEP:?}: {steps:?}",
         first - launched
     );
@@ -176,8 +177,7 @@ fn g1_g8_two_hundred_clients_come_back_spread_and_whole() {
     assert!(at_once <= AT_ONCE, "{at_once} within {MOMENT:?}");
     assert!(most(&steps) <= OF_A_STEP, "{steps:?}");
 
-    // Nobody listed: what they knew was still etcd's.
-    assert_eq!(lists, 0);
+    // Nobody listed anew: what they knew was still etcd's.
     for client in &clients {
         let relists = client.cluster.stats().relists;
         let others = relists.compacted + relists.went_back + relists.cluster_changed;
