@@ -67,7 +67,8 @@ impl Builder {
     // ---- oneself
 
     /// Register this process as a member: its server type and its id, both non-empty and without
-    /// slash. Pitaya wants ids that are unique across all types.
+    /// slash, together less than 1 KiB: whoever has a longer key is nobody's peer. Pitaya wants ids
+    /// that are unique across all types.
     pub fn member(mut self, server_type: impl Into<String>, id: impl Into<String>) -> Self {
         self.settings.member = Some((server_type.into(), id.into()));
         self

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::etcd::{Credentials, Endpoint, Tls};
-use crate::member::RESERVED;
+use crate::member::{MAX_NAME_BYTES, RESERVED};
 
 /// What to do when another live instance is registered under our (type, id).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -193,6 +193,11 @@ impl Settings {
                 return refuse("member", reason);
             }
         }
+        let length = server_type.len() + 1 + id.len();
+        if length > MAX_NAME_BYTES {
+            let reason = format!("type/id takes {length} bytes; at most {MAX_NAME_BYTES}");
+            return refuse("member", reason);
+        }
         check_metadata(self.metadata.iter().map(|(k, _)| k.as_str()))
     }
 
@@ -298,6 +303,7 @@ mod tests {
             ("member", member("gate", "")),
             ("member", member("ga/te", "1")),
             ("member", member("gate", "1\n")),
+            ("member", member("gate", &"x".repeat(MAX_NAME_BYTES - 4))),
             (
                 "metadata",
                 Box::new(|s| s.metadata = vec![("a".into(), "b".into())]),

@@ -67,6 +67,12 @@ fn corpus() -> Vec<(Vec<u8>, Vec<u8>, &'static str)> {
     ] {
         corpus.push((at(rest), good.clone(), "bad_key"));
     }
+    // A name beyond its bound, and one nearly as long as etcd lets a key be.
+    for length in [1025, 1_400_000] {
+        let mut name = b"a/".to_vec();
+        name.resize(length, b'x');
+        corpus.push((at(&name), good.clone(), "bad_key"));
+    }
     let values: [&[u8]; 12] = [
         b"null",
         b"",

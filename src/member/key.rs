@@ -11,6 +11,10 @@ pub(crate) struct Keyspace {
     prefix: Box<str>,
 }
 
+/// Of `type/id`: far more than anybody's names take, and little enough for as many of them as
+/// there may be members.
+pub(crate) const MAX_NAME_BYTES: usize = 1024;
+
 const MEMBERS: &str = "servers/";
 const NOTES: &str = "servers-gone/";
 
@@ -86,11 +90,11 @@ impl Keyspace {
 /// `type/id`, both non-empty, without a further slash, and fit for a line of a log.
 fn is_name(name: &str) -> bool {
     match name.split_once('/') {
-        Some((kind, id)) => {
+        Some((kind, id)) if name.len() <= MAX_NAME_BYTES => {
             let plain = !name.chars().any(char::is_control);
             plain && !kind.is_empty() && !id.is_empty() && !id.contains('/')
         }
-        None => false,
+        _ => false,
     }
 }
 
@@ -122,6 +126,15 @@ mod tests {
         ] {
             assert_eq!(keys.place(key), place, "{}", String::from_utf8_lossy(key));
         }
+        let longest = format!("gate/{}", "x".repeat(MAX_NAME_BYTES - 5));
+        let longer = longest.clone() + "x";
+        let at = |name: &str| (keys.member(name), keys.note(name, 7));
+        let (member, note) = at(&longest);
+        assert_eq!(keys.place(&member), Place::Member(&longest));
+        assert_eq!(keys.place(&note), Place::Note(&longest, 7));
+        let (member, note) = at(&longer);
+        assert_eq!(keys.place(&member), Place::BadMember);
+        assert_eq!(keys.place(&note), Place::Foreign);
     }
 
     #[test]

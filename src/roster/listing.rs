@@ -1,6 +1,6 @@
 //! A listing on its way in, page by page.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::rules::Rules;
@@ -21,7 +21,6 @@ pub(crate) struct Listing {
     pub(super) spoilt: HashMap<Box<str>, (i64, i64)>,
     pub(super) skipped: Skipped,
     pub(super) notices: Vec<Notice>,
-    bad_keys: HashSet<Box<[u8]>>,
 }
 
 impl Listing {
@@ -36,7 +35,6 @@ impl Listing {
             spoilt: HashMap::new(),
             skipped,
             notices: Vec::new(),
-            bad_keys: HashSet::new(),
         }
     }
 
@@ -52,7 +50,6 @@ impl Listing {
                 Place::BadMember => {
                     self.skipped
                         .bad_key(&kv.key, kv.mod_revision, &mut self.notices);
-                    self.bad_keys.insert(kv.key.into());
                 }
                 _ => {}
             }
@@ -81,15 +78,13 @@ impl Listing {
                     self.spoilt
                         .insert(name.into(), (kv.create_revision, kv.lease));
                 }
-                self.bad_keys.insert(kv.key.as_slice().into());
             }
         }
     }
 
     /// No further pages: what was bad before and is gone now is forgotten.
     pub fn complete(mut self) -> Self {
-        let bad = std::mem::take(&mut self.bad_keys);
-        self.skipped.retain_seen(|key| bad.contains(key));
+        self.skipped.retain_seen();
         self
     }
 }

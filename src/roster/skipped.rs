@@ -1,7 +1,9 @@
 //! What stands under the prefix without being a member: counted, remembered, told once.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 /// Keys remembered, so that each is told once and a reconcile knows it. Beyond this many, bad keys
 /// are still counted, whenever met, and still harmless, but no longer told.
@@ -14,7 +16,7 @@ const REMEMBERED: usize = 10_000;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SkippedCounts {
-    /// Keys below `servers/` that are not `type/id`.
+    /// Keys below `servers/` that are not `type/id`, or longer than 1 KiB there.
     pub bad_key: u64,
     /// Values that are not a server's JSON object, such as `null`.
     pub unparsable: u64,
@@ -44,12 +46,24 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Bad keys by the revision of their value.
+/// What was passed over. Of keys only hashes are kept: a key may be as long as etcd lets it be. The
+/// hashes are seeded at random, so nobody can choose keys that share one.
 #[derive(Debug, Default)]
 pub(crate) struct Skipped {
-    known: HashMap<Box<[u8]>, i64>,
-    mismatched: HashMap<Box<str>, i64>,
+    hashes: RandomState,
+    known: HashMap<u64, Bad>,
+    /// The incarnations that were told to be mismatched.
+    mismatched: HashMap<u64, i64>,
     counts: SkippedCounts,
+}
+
+/// A bad key.
+#[derive(Debug, Clone, Copy)]
+struct Bad {
+    /// Of its value.
+    revision: i64,
+    /// Met since [`seed`](Skipped::seed).
+    seen: bool,
 }
 
 impl Skipped {
@@ -58,7 +72,7 @@ impl Skipped {
     }
 
     pub fn bad_key(&mut self, key: &[u8], revision: i64, notices: &mut Vec<Notice>) {
-        let what = "the key is not servers/<type>/<id>; skipped";
+        let what = "the key is not servers/<type>/<id>, or too long; skipped";
         if self.remember(key, revision, what, notices) {
             self.counts.bad_key += 1;
         }
@@ -88,11 +102,12 @@ impl Skipped {
     }
 
     pub fn mismatch(&mut self, name: &str, incarnation: i64, notices: &mut Vec<Notice>) {
-        if self.mismatched.get(name) == Some(&incarnation) {
+        let hash = self.hashes.hash_one(name);
+        if self.mismatched.get(&hash) == Some(&incarnation) {
             return;
         }
         if self.mismatched.len() < REMEMBERED {
-            self.mismatched.insert(name.into(), incarnation);
+            self.mismatched.insert(hash, incarnation);
             let what = "the value names another type or id than its key; the key counts";
             notices.push(notice(name.as_bytes(), incarnation, what));
         }
@@ -101,14 +116,19 @@ impl Skipped {
 
     pub fn forget(&mut self, key: &[u8]) {
         if !self.known.is_empty() {
-            self.known.remove(key);
+            self.known.remove(&self.hashes.hash_one(key));
         }
     }
 
     /// Whether this value of `key` was passed over before (or may have been: the memory is
     /// bounded).
     pub fn excuses(&self, key: &[u8], revision: i64) -> bool {
-        self.known.len() >= REMEMBERED || self.known.get(key) == Some(&revision)
+        self.known.len() >= REMEMBERED || !self.known.is_empty() && self.knows(key, revision)
+    }
+
+    fn knows(&self, key: &[u8], revision: i64) -> bool {
+        let bad = self.known.get(&self.hashes.hash_one(key));
+        bad.is_some_and(|bad| bad.revision == revision)
     }
 
     /// A listing has found what is bad now. What was known before is neither counted nor told
@@ -119,16 +139,26 @@ impl Skipped {
 
     /// For a listing: what was known, so that only news count.
     pub fn seed(&self) -> Skipped {
+        let unseen = |(hash, bad): (&u64, &Bad)| {
+            (
+                *hash,
+                Bad {
+                    seen: false,
+                    ..*bad
+                },
+            )
+        };
         Skipped {
-            known: self.known.clone(),
+            hashes: self.hashes.clone(),
+            known: self.known.iter().map(unseen).collect(),
             mismatched: self.mismatched.clone(),
             counts: self.counts,
         }
     }
 
     /// Drops what a complete listing did not show.
-    pub fn retain_seen(&mut self, seen: impl Fn(&[u8]) -> bool) {
-        self.known.retain(|key, _| seen(key));
+    pub fn retain_seen(&mut self) {
+        self.known.retain(|_, bad| bad.seen);
     }
 
     /// True for news, and for what could not be remembered: that is not told, or each listing
@@ -140,14 +170,24 @@ impl Skipped {
         what: &'static str,
         notices: &mut Vec<Notice>,
     ) -> bool {
-        if self.known.get(key) == Some(&revision) {
-            return false;
-        }
-        if self.known.len() < REMEMBERED || self.known.contains_key(key) {
-            self.known.insert(key.into(), revision);
+        let room = self.known.len() < REMEMBERED;
+        let now = Bad {
+            revision,
+            seen: true,
+        };
+        let before = match self.known.entry(self.hashes.hash_one(key)) {
+            Entry::Occupied(mut known) => Some(known.insert(now).revision),
+            Entry::Vacant(free) if room => {
+                free.insert(now);
+                None
+            }
+            Entry::Vacant(_) => return true,
+        };
+        let news = before != Some(revision);
+        if news {
             notices.push(notice(key, revision, what));
         }
-        true
+        news
     }
 }
 

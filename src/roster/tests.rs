@@ -267,6 +267,30 @@ fn g13_the_last_good_value_is_kept_and_each_bad_one_told_once() {
     );
 }
 
+/// Nothing bounds the length of a key but etcd.
+#[test]
+fn g13_giant_keys_take_no_memory() {
+    let rss = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+        pages.map_or(0, |pages: usize| pages * 4096)
+    };
+    let mut s = Scribe::new(9);
+    let before = rss();
+    let mut listing = s.0.new_listing();
+    for n in 0..150 {
+        let mut bad = kv(&format!("a/{n}"), 2, 2, 0);
+        bad.key.resize(1_000_000, b'x');
+        listing.page(vec![bad]);
+    }
+    let mut out = Output::default();
+    s.0.listing(listing.complete(), 200, 1, &mut out);
+    assert!(s.told(out).is_empty());
+    assert_eq!((s.0.skipped().counts().bad_key, s.1.len()), (150, 150));
+    let grown = rss().saturating_sub(before) >> 20;
+    assert!(grown < 100, "{grown} MB");
+}
+
 #[test]
 fn g13_memory_of_bad_keys_is_bounded_and_so_is_what_is_told() {
     let mut s = Scribe::new(9);
