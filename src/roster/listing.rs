@@ -17,7 +17,7 @@ pub(crate) struct Listing {
     pub(super) members: BTreeSet<ByName>,
     /// Why members that were known went, by name.
     pub(super) notes: HashMap<Box<str>, Note>,
-    /// Names whose value is bad, with the incarnation and the lease of their key.
+    /// Names that were known and whose value is bad, with the incarnation and the lease of their key.
     pub(super) spoilt: HashMap<Box<str>, (i64, i64)>,
     pub(super) skipped: Skipped,
     pub(super) notices: Vec<Notice>,
@@ -73,12 +73,11 @@ impl Listing {
             Some(member) => {
                 self.members.insert(ByName(member));
             }
-            None => {
-                if self.spoilt.len() < self.rules.max_members {
-                    self.spoilt
-                        .insert(name.into(), (kv.create_revision, kv.lease));
-                }
+            None if self.known.contains(name) => {
+                self.spoilt
+                    .insert(name.into(), (kv.create_revision, kv.lease));
             }
+            None => {}
         }
     }
 

@@ -303,6 +303,18 @@ fn g13_memory_of_bad_keys_is_bounded_and_so_is_what_is_told() {
     assert!(s.0.skipped().counts().unparsable >= 12_000);
 }
 
+/// However many strangers' bad values come before it.
+#[test]
+fn g6_g13_a_member_whose_value_went_bad_stays_behind_many_bad_ones() {
+    let mut s = Scribe::new(2);
+    s.events(vec![put("z/1", 2, 2)]);
+    let names = ["a/1", "a/2", "a/3"];
+    let mut all: Vec<Kv> = names.iter().map(|n| spoilt(kv(n, 3, 3, 7))).collect();
+    all.push(spoilt(kv("z/1", 2, 4, 7)));
+    assert!(s.listing(all, 5).is_empty());
+    assert_eq!(s.names(), ["z/1"]);
+}
+
 #[test]
 fn g13_a_newcomer_beyond_max_members_pushes_nobody_out() {
     let mut s = Scribe::new(2);
