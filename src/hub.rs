@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::jitter::Random;
 use crate::kv::{Kv, KvEvent};
 use crate::roster::Listing;
-use crate::stats::{ListenerStats, Stats};
+use crate::stats::{ListenerStats, Stats, Why};
 
 pub use options::Options;
 pub(crate) use state::{Setup, State, Told, Wakes};
@@ -108,7 +108,7 @@ impl Hub {
         self.state.lock().new_listing()
     }
 
-    pub fn matches(&self, page: &[Kv]) -> Option<usize> {
+    pub fn matches(&self, page: &[Kv]) -> Result<usize, Why> {
         self.state.lock().matches(page)
     }
 

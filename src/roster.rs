@@ -25,6 +25,7 @@ use crate::event::{DownCause, Event, RemoveReason};
 use crate::kv::{Kv, KvEvent};
 use crate::member::{ByName, Member, Place};
 use crate::note::Note;
+use crate::stats::Why;
 
 pub(crate) use listing::Listing;
 pub(crate) use rules::{Rules, TypeFilter};
@@ -208,7 +209,7 @@ impl Roster {
                     true => {
                         self.members.remove(name);
                         self.skipped
-                            .over_limit(name, kv.mod_revision, &mut out.notices);
+                            .over_limit(&kv.key, kv.mod_revision, &mut out.notices);
                     }
                     false => out.events.push(Event::AddMember(member)),
                 }
@@ -291,7 +292,8 @@ impl Roster {
             .filter(|m| !self.members.contains(m.0.name()))
             .filter(|m| !self.rules.filter.is_own(m.0.name()));
         for late in newcomers.take(excess).cloned().collect::<Vec<_>>() {
-            skipped.over_limit(late.0.name(), late.0.revision(), &mut out.notices);
+            let key = self.rules.keys.member(late.0.name());
+            skipped.over_limit(&key, late.0.revision(), &mut out.notices);
             next.remove(&late);
         }
         let mut unchanged = Vec::new();
@@ -329,11 +331,11 @@ impl Roster {
     }
 
     /// Compares a page of what etcd held at revision [`applied`](Self::applied) with the view:
-    /// how many of our members are in it, or `None` where it shows something else, so that the
-    /// stream must have lost something.
-    pub fn matches(&self, page: &[Kv]) -> Option<usize> {
+    /// how many of our members are in it. Or why all has to be listed: it shows something else, so
+    /// that the stream must have lost something, or there is room for somebody who had none.
+    pub fn matches(&self, page: &[Kv]) -> Result<usize, Why> {
         let room = self.rules.excess(&self.members).is_none();
-        let mut seen = 0;
+        let (mut seen, mut finds_room) = (0, false);
         for kv in page {
             let Place::Member(name) = self.rules.keys.place(&kv.key) else {
                 continue;
@@ -349,11 +351,19 @@ impl Roster {
                 known.is_some_and(|m| (m.incarnation(), m.revision(), m.lease()) == stands);
             let excused = self.skipped.excuses(&kv.key, kv.mod_revision)
                 && known.is_none_or(|m| m.incarnation() == kv.create_revision);
-            if !current && !excused && (known.is_some() || room) {
-                return None;
+            if current || excused {
+                continue;
+            }
+            match known {
+                None if !room => {}
+                None if self.skipped.waits(&kv.key, kv.mod_revision) => finds_room = true,
+                _ => return Err(Why::LostEvents),
             }
         }
-        Some(seen)
+        match finds_room {
+            true => Err(Why::Room),
+            false => Ok(seen),
+        }
     }
 }
 

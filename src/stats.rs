@@ -69,6 +69,8 @@ pub struct Relists {
     pub cluster_changed: u64,
     /// A reconcile found that etcd's stream had lost something.
     pub lost_events: u64,
+    /// A reconcile found that there is room for members that were beyond `max_members`.
+    pub room: u64,
     /// Others write so much beside our quiet prefix that resuming had become dear for etcd.
     pub behind: u64,
     /// A response was larger than `max_frame_bytes`, or was not whole in time.
@@ -104,12 +106,13 @@ pub(crate) enum Why {
     Oversized,
     Unreadable,
     Behind,
+    Room,
 }
 
 /// Counters that the threads write and [`Stats`] reads.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    relists: [AtomicU64; 8],
+    relists: [AtomicU64; 9],
     pub reconnects: AtomicU64,
     pub registrations: AtomicU64,
     pub registration_losses: AtomicU64,
@@ -131,6 +134,7 @@ impl Counters {
             went_back: relists(Why::WentBack),
             cluster_changed: relists(Why::ClusterChanged),
             lost_events: relists(Why::LostEvents),
+            room: relists(Why::Room),
             oversized: relists(Why::Oversized),
             behind: relists(Why::Behind),
             unreadable: relists(Why::Unreadable),

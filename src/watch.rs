@@ -206,19 +206,20 @@ impl Watcher {
     /// Covers what etcd itself has lost: its watches have dropped events around compactions. Reads
     /// the past, so that a change since then is still told by the stream, with its reason.
     fn reconcile(&mut self, stop: &Receiver<()>) -> Option<Duration> {
-        let (mut same, mut seen) = (true, 0);
+        let (mut differs, mut seen) = (None, 0);
         let hub = Arc::clone(&self.hub);
         let pages = self.pages(stop, self.hub.applied(), true, |keys| {
             match hub.matches(&keys) {
-                Some(known) => seen += known,
-                None => same = false,
+                Ok(known) => seen += known,
+                Err(why) => differs = Some(why),
             }
-            same
+            differs.is_none()
         });
         if stopped(stop, Duration::ZERO) {
             return None;
         }
-        let found = pages.map(|(_, cluster)| (cluster, same && seen == self.hub.known()));
+        let gone = (seen != self.hub.known()).then_some(Why::LostEvents);
+        let found = pages.map(|(_, cluster)| (cluster, differs.or(gone)));
         let reaction = self.plan.reconciled(found, Instant::now());
         let wait = self.react(reaction);
         if self.plan.is_mending() {

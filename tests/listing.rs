@@ -173,6 +173,8 @@ fn g13_members_beyond_the_limit_wait_for_room() {
     assert_eq!(follower.count("RemoveMember a/3"), 1);
     assert_eq!(follower.count("AddMember"), 4);
     assert_eq!(follower.cluster.members().len(), 3);
+    let relists = follower.cluster.stats().relists;
+    assert_eq!((relists.lost_events, relists.room), (0, 1));
 }
 
 /// Pitaya rows 2, 3, 15: a PUT on a known id is an update, an identical one is nothing, and

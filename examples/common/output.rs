@@ -264,6 +264,7 @@ fn stats_json(stats: &Stats) -> Value {
             "went_back": stats.relists.went_back,
             "cluster_changed": stats.relists.cluster_changed,
             "lost_events": stats.relists.lost_events,
+            "room": stats.relists.room,
             "oversized": stats.relists.oversized,
             "unreadable": stats.relists.unreadable,
             "behind": stats.relists.behind,

@@ -22,6 +22,7 @@ use crate::kv::{Kv, KvEvent};
 use crate::outlet::{Delivery, Outlet, Refused, Sink};
 use crate::roster::{Listing, Notice, Output, Roster, Rules};
 use crate::settings::Check;
+use crate::stats::Why;
 
 impl Sink for Sender<Event> {
     fn try_send(&mut self, event: Event) -> Result<(), Refused> {
@@ -179,7 +180,7 @@ impl State {
         self.roster.new_listing()
     }
 
-    pub fn matches(&self, page: &[Kv]) -> Option<usize> {
+    pub fn matches(&self, page: &[Kv]) -> Result<usize, Why> {
         self.roster.matches(page)
     }
 

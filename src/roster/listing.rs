@@ -68,7 +68,7 @@ impl Listing {
         match read {
             Some(_) if !self.rules.has_room(name, &self.members) && !self.known.contains(name) => {
                 self.skipped
-                    .over_limit(name, kv.mod_revision, &mut self.notices);
+                    .over_limit(&kv.key, kv.mod_revision, &mut self.notices);
             }
             Some(member) => {
                 self.members.insert(ByName(member));

@@ -208,8 +208,8 @@ fn reconciles(roster: &Roster, store: &Store) -> bool {
         ..kv.clone()
     };
     let all: Vec<Kv> = store.at(roster.applied()).values().map(keys_only).collect();
-    let pages: Option<Vec<usize>> = all.chunks(3).map(|page| roster.matches(page)).collect();
-    pages.is_some_and(|seen| seen.iter().sum::<usize>() == roster.len())
+    let pages: Result<Vec<usize>, _> = all.chunks(3).map(|page| roster.matches(page)).collect();
+    pages.is_ok_and(|seen| seen.iter().sum::<usize>() == roster.len())
 }
 
 /// Whether it has a bad value now; then nothing can tell which good one was the last.

@@ -52,6 +52,8 @@ impl fmt::Display for Notice {
 pub(crate) struct Skipped {
     hashes: RandomState,
     known: HashMap<u64, Bad>,
+    /// Members that were beyond the limit, by the revision of their value.
+    waiting: HashMap<u64, i64>,
     /// The incarnations that were told to be mismatched.
     mismatched: HashMap<u64, i64>,
     counts: SkippedCounts,
@@ -92,13 +94,23 @@ impl Skipped {
         }
     }
 
-    /// Not remembered: as soon as there is room, a reconcile takes it in.
-    pub fn over_limit(&mut self, name: &str, revision: i64, notices: &mut Vec<Notice>) {
+    /// As soon as there is room, a reconcile takes it in.
+    pub fn over_limit(&mut self, key: &[u8], revision: i64, notices: &mut Vec<Notice>) {
         if self.counts.over_limit == 0 {
             let what = "more members than max_members; this and further ones are skipped";
-            notices.push(notice(name.as_bytes(), revision, what));
+            notices.push(notice(key, revision, what));
+        }
+        if self.waiting.len() < REMEMBERED {
+            self.waiting.insert(self.hashes.hash_one(key), revision);
         }
         self.counts.over_limit += 1;
+    }
+
+    /// Whether this value of `key` was over the limit (or may have been, as in
+    /// [`excuses`](Self::excuses)).
+    pub fn waits(&self, key: &[u8], revision: i64) -> bool {
+        let waiting = || self.waiting.get(&self.hashes.hash_one(key));
+        self.waiting.len() >= REMEMBERED || waiting() == Some(&revision)
     }
 
     pub fn mismatch(&mut self, name: &str, incarnation: i64, notices: &mut Vec<Notice>) {
@@ -115,8 +127,10 @@ impl Skipped {
     }
 
     pub fn forget(&mut self, key: &[u8]) {
-        if !self.known.is_empty() {
-            self.known.remove(&self.hashes.hash_one(key));
+        if !self.known.is_empty() || !self.waiting.is_empty() {
+            let hash = self.hashes.hash_one(key);
+            self.known.remove(&hash);
+            self.waiting.remove(&hash);
         }
     }
 
@@ -151,6 +165,7 @@ impl Skipped {
         Skipped {
             hashes: self.hashes.clone(),
             known: self.known.iter().map(unseen).collect(),
+            waiting: HashMap::new(),
             mismatched: self.mismatched.clone(),
             counts: self.counts,
         }

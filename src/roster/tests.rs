@@ -255,7 +255,7 @@ fn g13_the_last_good_value_is_kept_and_each_bad_one_told_once() {
     assert!(s.events(vec![KvEvent::Put(bad.clone())]).is_empty());
     for revision in 4..8 {
         assert!(s.listing(vec![bad.clone()], revision).is_empty());
-        assert_eq!(s.0.matches(std::slice::from_ref(&bad)), Some(1));
+        assert_eq!(s.0.matches(std::slice::from_ref(&bad)), Ok(1));
     }
     assert_eq!((s.names(), s.1.len()), (vec!["a/1"], 1));
     assert_eq!(s.0.skipped().counts().unparsable, 1);
@@ -322,7 +322,7 @@ fn g13_a_newcomer_beyond_max_members_pushes_nobody_out() {
     assert_eq!(s.names(), ["b/1", "c/1"]);
     let kvs = || vec![kv("a/1", 4, 4, 7), kv("b/1", 2, 2, 7), kv("c/1", 3, 3, 7)];
     assert!(s.listing(kvs(), 5).is_empty());
-    assert_eq!(s.0.matches(&kvs()), Some(2), "nothing is amiss");
+    assert_eq!(s.0.matches(&kvs()), Ok(2), "nothing is amiss");
     // Nor does one whose value went bad lose its place.
     let c = spoilt(kv("c/1", 3, 6, 7));
     assert!(
@@ -339,8 +339,31 @@ fn g13_a_newcomer_beyond_max_members_pushes_nobody_out() {
     );
     // With room a reconcile wants it, and the listing takes it.
     s.events(vec![delete("c/1", 7)]);
-    assert_eq!(s.0.matches(&kvs()[..2]), None);
+    assert_eq!(s.0.matches(&kvs()[..2]), Err(Why::Room));
+    for lost in [kv("a/1", 4, 7, 7), kv("d/1", 7, 7, 7)] {
+        // Whatever else the page shows.
+        let page = [kvs()[0].clone(), lost];
+        assert_eq!(s.0.matches(&page), Err(Why::LostEvents));
+    }
     assert_eq!(s.listing(kvs()[..2].to_vec(), 7), ["AddMember a/1@4 r4"]);
+}
+
+/// Room that comes by a departure, while somebody waits, is no fault of the stream's.
+#[test]
+fn g13_room_is_told_from_a_loss() {
+    for listed in [true, false] {
+        let mut s = Scribe::new(2);
+        let kvs = ["a/1", "b/1", "c/1"].map(|name| kv(name, 3, 3, 7));
+        match listed {
+            true => s.listing(kvs.to_vec(), 3),
+            false => s.events(kvs.iter().cloned().map(KvEvent::Put).collect()),
+        };
+        s.events(vec![delete("a/1", 4)]);
+        assert_eq!(s.0.matches(&kvs[1..]), Err(Why::Room));
+        // Who waited has gone, and come again unseen.
+        s.events(vec![delete("c/1", 5)]);
+        assert_eq!(s.0.matches(&kvs[1..]), Err(Why::LostEvents));
+    }
 }
 
 #[test]
@@ -374,7 +397,7 @@ fn g13_oneself_takes_nobodys_room() {
         assert_eq!(s.names(), wanted);
         let all: Vec<_> = kvs().collect();
         if listed {
-            assert_eq!(s.0.matches(&all), Some(3), "nothing is amiss");
+            assert_eq!(s.0.matches(&all), Ok(3), "nothing is amiss");
         }
     }
 }
@@ -395,18 +418,19 @@ fn g13_absurd_revisions_do_no_harm() {
 #[test]
 fn g1_matches_sees_every_difference_and_nothing_else() {
     let mut s = Scribe::new(9);
+    let lost = Err(Why::LostEvents);
     s.listing(vec![kv("a/1", 2, 2, 7), kv("b/1", 3, 4, 7)], 5);
     let same = [kv("a/1", 2, 2, 7), kv("b/1", 3, 4, 7)];
-    assert_eq!(s.0.matches(&same), Some(2));
-    assert_eq!(s.0.matches(&same[..1]), Some(1), "a lost DELETE: too few");
-    assert_eq!(s.0.matches(&[kv("c/1", 5, 5, 7)]), None, "a lost addition");
-    assert_eq!(s.0.matches(&[kv("a/1", 2, 5, 7)]), None, "a lost update");
-    assert_eq!(s.0.matches(&[kv("a/1", 5, 5, 7)]), None, "a lost restart");
+    assert_eq!(s.0.matches(&same), Ok(2));
+    assert_eq!(s.0.matches(&same[..1]), Ok(1), "a lost DELETE: too few");
+    assert_eq!(s.0.matches(&[kv("c/1", 5, 5, 7)]), lost, "a lost addition");
+    assert_eq!(s.0.matches(&[kv("a/1", 2, 5, 7)]), lost, "a lost update");
+    assert_eq!(s.0.matches(&[kv("a/1", 5, 5, 7)]), lost, "a lost restart");
     let restored = [kv("a/1", 2, 2, 8)];
-    assert_eq!(s.0.matches(&restored), None, "a value of after a restore");
+    assert_eq!(s.0.matches(&restored), lost, "a value of after a restore");
     let mut foreign = kv("a/1", 5, 5, 7);
     foreign.key = b"p/servers.bak".to_vec();
-    assert_eq!(s.0.matches(&[foreign]), Some(0));
+    assert_eq!(s.0.matches(&[foreign]), Ok(0));
 }
 
 /// Pitaya row 3.

@@ -246,15 +246,19 @@ impl Plan {
         }
     }
 
-    /// What etcd held at the roster's revision has come, or not: of which cluster, and whether the
-    /// roster holds the same.
-    pub fn reconciled(&mut self, found: Result<(u64, bool), Failure>, now: Instant) -> Reaction {
+    /// What etcd held at the roster's revision has come, or not: of which cluster, and why, unless
+    /// the roster holds the same, all has to be listed.
+    pub fn reconciled(
+        &mut self,
+        found: Result<(u64, Option<Why>), Failure>,
+        now: Instant,
+    ) -> Reaction {
         match found {
             Ok((cluster, _)) if self.cluster != Some(cluster) => {
                 self.anew(Why::ClusterChanged, now)
             }
-            Ok((_, false)) => self.anew(Why::LostEvents, now),
-            Ok((_, true)) => {
+            Ok((_, Some(why))) => self.anew(why, now),
+            Ok((_, None)) => {
                 let next = self.next(State::Watch);
                 self.contact(next, now)
             }
@@ -263,7 +267,7 @@ impl Plan {
         }
     }
 
-    /// A reconcile has found a difference.
+    /// A reconcile has found that something was lost.
     pub fn is_mending(&self) -> bool {
         matches!(self.state, State::List(Why::LostEvents))
     }

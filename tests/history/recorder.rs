@@ -93,6 +93,7 @@ pub fn relists(cluster: &Cluster) -> u64 {
         + r.went_back
         + r.cluster_changed
         + r.lost_events
+        + r.room
         + r.behind
         + r.oversized
         + r.unreadable

@@ -19,7 +19,7 @@ pub struct Reading {
     pub listing: Option<(Why, Listing)>,
     pub pages: Pages,
     pub all: Vec<Kv>,
-    pub same: bool,
+    pub differs: Option<Why>,
     pub seen: usize,
     pub trip: Trip,
     pub answer: Option<Result<Page, Failure>>,
@@ -60,7 +60,7 @@ impl Reading {
             listing,
             pages,
             all: Vec::new(),
-            same: true,
+            differs: None,
             seen: 0,
             trip,
             answer: None,
@@ -132,11 +132,11 @@ impl Client {
                         reading.all.extend(kvs);
                     }
                     None => match self.state.matches(&kvs) {
-                        Some(known) => reading.seen += known,
-                        None => reading.same = false,
+                        Ok(known) => reading.seen += known,
+                        Err(why) => reading.differs = Some(why),
                     },
                 }
-                if more && reading.same {
+                if more && reading.differs.is_none() {
                     reading.trip = self.ask_page(now, world);
                     self.read_on(reading);
                     return Ok(());
@@ -149,7 +149,7 @@ impl Client {
             listing,
             pages,
             all,
-            same,
+            differs,
             seen,
             epoch,
             mixed,
@@ -157,8 +157,10 @@ impl Client {
         } = *reading;
         let at = self.at(now);
         let Some((why, mut listing)) = listing else {
-            let same = same && seen == self.state.known() || self.bug == Some(Bug::BlindReconcile);
-            let found = failure.map_or(Ok((pages.cluster(), same)), Err);
+            let gone = (seen != self.state.known()).then_some(Why::LostEvents);
+            let blind = self.bug == Some(Bug::BlindReconcile);
+            let differs = differs.or(gone).filter(|_| !blind);
+            let found = failure.map_or(Ok((pages.cluster(), differs)), Err);
             let reaction = self.plan.reconciled(found, at);
             return self.react(reaction, now, world).map(drop);
         };
