@@ -240,7 +240,7 @@ impl fmt::Display for Event {
             Event::ServerDown {
                 cause: DownCause::Evicted { by },
                 ..
-            } => {
+            } if !by.is_empty() => {
                 write!(f, " (evicted by {})", by.join(", "))
             }
             Event::ServerDown { cause, .. } => write!(f, " ({})", cause.as_str()),

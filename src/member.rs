@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use json::{Document, RESERVED};
-pub(crate) use key::{Keyspace, MAX_NAME_BYTES, Place};
+pub(crate) use key::{Keyspace, MAX_NAME_BYTES, Place, is_name};
 pub use metadata::Metadata;
 
 /// A server in the cluster, as last confirmed by etcd.

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{DownCause, Event, RemoveReason};
-use crate::member::Member;
+use crate::member::{Member, is_name};
+
+/// Witnesses taken from a note: more than anybody has neighbours to watch it.
+const MAX_WITNESSES: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "lowercase")]
@@ -28,8 +31,14 @@ pub(crate) enum Note {
 }
 
 impl Note {
+    /// G13: of the witnesses only names are taken, for they are told and logged.
     pub fn parse(value: &[u8]) -> Note {
-        serde_json::from_slice(value).unwrap_or(Note::Other)
+        let mut note = serde_json::from_slice(value).unwrap_or(Note::Other);
+        if let Note::Evicted { by } = &mut note {
+            by.retain(|witness| is_name(witness));
+            by.truncate(MAX_WITNESSES);
+        }
+        note
     }
 
     pub fn to_json(&self) -> Vec<u8> {
@@ -89,5 +98,22 @@ mod tests {
         ] {
             assert_eq!(Note::parse(json.as_bytes()), Note::Other, "{json}");
         }
+    }
+
+    #[test]
+    fn g13_a_note_writes_no_lines_of_its_own() {
+        let parsed = |by: &[String]| {
+            let json = serde_json::json!({ "reason": "evicted", "by": by });
+            match Note::parse(json.to_string().as_bytes()) {
+                Note::Evicted { by } => by,
+                other => panic!("{other:?}"),
+            }
+        };
+        let forged = ["x/1\nERROR", "x/\u{1b}[2J", "", "x"].map(String::from);
+        assert!(parsed(&forged).is_empty());
+        assert!(parsed(&[format!("x/{}", "1".repeat(2000))]).is_empty());
+        let many: Vec<String> = (0..5000).map(|n| format!("x/{n}")).collect();
+        let taken = parsed(&[&forged[..], &many].concat());
+        assert_eq!(taken.iter().map(|by| &**by).collect::<Vec<_>>(), many[..16]);
     }
 }

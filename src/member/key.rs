@@ -88,7 +88,7 @@ impl Keyspace {
 }
 
 /// `type/id`, both non-empty, without a further slash, and fit for a line of a log.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     match name.split_once('/') {
         Some((kind, id)) if name.len() <= MAX_NAME_BYTES => {
             let plain = !name.chars().any(char::is_control);
