@@ -3,7 +3,6 @@
 //! Enforced here: **G11 Isolated**. A panic in a handler is caught, logged and counted; the
 //! handler goes on with the next event, and nobody else notices.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -15,6 +14,7 @@ use crate::event::{DownCause, Event, Evidence, RemoveReason};
 use crate::hub::Hub;
 use crate::member::Member;
 use crate::stats::{Counters, add};
+use crate::worker::panics;
 
 /// Whoever wants to be told. Implement it for a type of your own, or pass a closure
 /// `FnMut(&Event)`.
@@ -216,14 +216,13 @@ fn handle(
         }
         // Safe to go on: after a panic only the listener's own state may be half-changed, and
         // that is its author's to mind.
-        let call = AssertUnwindSafe(|| listener.event(&event));
-        if catch_unwind(call).is_err() {
+        if panics(|| listener.event(&event)) {
             add(&counters.handler_panics);
             log::error!("{name} panicked while handling {event}; it goes on with the next event");
         }
     }
     // Dropping it is user code as well.
-    if catch_unwind(AssertUnwindSafe(|| drop(listener))).is_err() {
+    if panics(|| drop(listener)) {
         add(&counters.handler_panics);
         log::error!("{name} panicked while being dropped");
     }

@@ -60,12 +60,23 @@ fn keep_running(
     stop: &Receiver<()>,
     pause: Duration,
 ) {
-    while catch_unwind(AssertUnwindSafe(|| run(stop))).is_err() {
+    while panics(|| run(stop)) {
         log::error!("{name} panicked; it begins anew. Please report it");
         if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
             break;
         }
     }
+}
+
+/// Whether that panics. Dropping what it panicked with may be a panic as well, whose own is never
+/// dropped.
+pub(crate) fn panics(call: impl FnOnce()) -> bool {
+    let caught = catch_unwind(AssertUnwindSafe(call));
+    let panicked = caught.is_err();
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(caught))) {
+        std::mem::forget(again);
+    }
+    panicked
 }
 
 pub(crate) fn spawn(
@@ -87,7 +98,25 @@ pub(crate) fn join(thread: JoinHandle<()>) {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::resume_unwind;
+
     use super::*;
+
+    #[test]
+    fn g11_whatever_a_panic_carries_it_is_caught() {
+        struct Carried(u8);
+        impl Drop for Carried {
+            fn drop(&mut self) {
+                if self.0 > 0 {
+                    resume_unwind(Box::new(Carried(self.0 - 1)));
+                }
+            }
+        }
+        for depth in 0..4 {
+            assert!(panics(|| resume_unwind(Box::new(Carried(depth)))));
+        }
+        assert!(!panics(|| {}));
+    }
 
     #[test]
     fn g8_a_panic_ends_no_thread() {

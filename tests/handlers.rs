@@ -150,6 +150,27 @@ fn g11_a_handler_that_always_panics_hurts_nobody_and_is_counted() {
     cluster.leave().expect("nobody to tell");
 }
 
+/// Whatever it panics with: that is dropped, which is user code as well.
+#[test]
+fn g11_what_a_handler_panics_with_may_panic_too() {
+    struct Nested;
+    impl Drop for Nested {
+        fn drop(&mut self) {
+            resume_unwind(Box::new(PanicsWhenDropped));
+        }
+    }
+    let etcd = Etcd::start();
+    let cluster = observer(etcd.endpoint()).start().expect("an observer");
+    let guard = cluster.add_listener(|_: &Event| resume_unwind(Box::new(Nested)));
+    let _guard = guard.expect("a thread");
+    let events = cluster.subscribe();
+    told_to_the_end(&etcd, &events);
+    until(SOON, "`Synced` and the end are counted", || {
+        cluster.stats().handler_panics == 2
+    });
+    cluster.leave().expect("nobody to tell");
+}
+
 /// Row 15.
 #[test]
 fn g11_a_handler_may_call_back_whatever_there_is() {
