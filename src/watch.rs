@@ -59,7 +59,8 @@ impl Watcher {
         }
         if reaction.reconnected {
             add(&self.counters.reconnects);
-            log::info!("watching again, from revision {}", self.hub.applied() + 1);
+            let from = || self.hub.applied().saturating_add(1);
+            log::info!("watching again, from revision {}", from());
         }
         if reaction.confirmed {
             self.hub.confirmed();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::etcd::Etcd;
 use support::fake::{FakeGateway, Reply, StreamStep};
 use support::load::rss_kib;
-use support::wait::eventually;
+use support::wait::{eventually, until};
 
 /// What can't be understood is a typed error, and a listing brings what the stream could not.
 #[test]
@@ -64,6 +64,25 @@ fn g13_garbage_in_the_stream_is_an_error_and_a_listing() {
         }
         assert_eq!(told(&follower), ["AddMember a/1@2", "AddMember b/1@11"]);
     }
+}
+
+/// Nothing follows it, and nothing breaks on the way there.
+#[test]
+fn g13_the_last_revision_there_is() {
+    // What is to be logged is put together only where somebody would read it.
+    log::set_max_level(log::LevelFilter::Info);
+    let last = i64::MAX;
+    let fake = scripted(move |n, _| {
+        // Each stream ends at once, so each further one is a reconnect.
+        Reply::Stream(match n {
+            0 => lines(&[created(10), events(last, &[put_event("b/1", 11, last)])]),
+            _ => lines(&[created(last)]),
+        })
+    });
+    let follower = Follower::start(patient([fake.endpoint()]));
+    until(SOON, "it goes on watching", || fake.count("/v3/watch") > 3);
+    assert_eq!(follower.cluster.view_revision(), last);
+    assert_eq!(fake.count("/v3/kv/range"), 1, "nothing is listed anew");
 }
 
 /// A line, or a response in parts, that never ends: bounded memory, a typed error, and on it goes.
