@@ -166,7 +166,7 @@ impl Builder {
     /// between it and the servers looks the same. Who is back within this time as the same process
     /// is told as `UpdateMember`, not as a death. To tell a mass from a single loss takes 600 ms:
     /// so long the departure of a member of Headcount waits that vanished unexpectedly, that is
-    /// without having been late before.
+    /// without having been late before. Of a mass that takes longer, those who went first are told.
     ///
     /// Turn it off where a death must be told as soon as possible, and listeners bear it if
     /// everybody goes and comes back; as where whole racks do die, and their work has to be taken

@@ -9,8 +9,8 @@ use crate::event::{DownCause, Event, Evidence};
 use crate::heartbeat::is_silent;
 use crate::member::Member;
 
-/// Losses that come less than this after one another are one: etcd ends leases twice a second. So
-/// long the first ones wait, for they might be many.
+/// Losses that come less than this after one another are one run: etcd ends leases twice a second.
+/// So long each of them waits, for they might be many.
 pub(super) const GATHER: Duration = Duration::from_millis(600);
 /// Fewer are never a mass.
 const LEAST: usize = 4;
@@ -26,13 +26,15 @@ pub(crate) struct MassLoss {
 
 struct Held {
     event: Event,
+    since: Instant,
     suspect: Option<Evidence>,
 }
 
-/// A run of losses.
+/// A run of losses. It is no longer than a mass is held.
 struct Burst {
     first: Instant,
     last: Instant,
+    /// Those that were told, too.
     count: usize,
     /// As many make it a mass.
     mass: usize,
@@ -70,7 +72,7 @@ impl Hold {
         self.tick(scene.now, out);
         let name = event.member().expect("about a member").name();
         if !self.shelf.is_empty() && self.shelf.has(name) {
-            let is_mass = self.burst.as_ref().is_some_and(|b| b.until.is_some());
+            let is_mass = self.until().is_some();
             if !is_mass && !event.is_departure() && self.shelf.has_room(name) {
                 // Whether it has just come back, or been lost in a mass, is not yet known.
                 return self.shelf.follow(event);
@@ -100,24 +102,31 @@ impl Hold {
             true => scene.overdue,
             false => 0,
         };
+        let since = scene.now;
+        let oldest = self.shelf.first().map(|(_, item)| item.what.since);
         // Who dies alone is told at once.
-        if self.burst.is_none() && expired && imminent < mass {
+        if self.burst.is_none() && oldest.is_none() && expired && imminent < mass {
             return out.push(event);
         }
-        let now = scene.now;
+        let first = oldest.unwrap_or(since);
         let burst = self.burst.get_or_insert(Burst {
-            first: now,
-            last: now,
-            count: 0,
+            first,
+            last: since,
+            count: self.shelf.len(),
             mass,
             until: None,
         });
-        burst.last = now;
+        burst.last = since;
         burst.count += 1;
         let member = Arc::clone(event.member().expect("about a member"));
-        self.shelf.add(member, Held { event, suspect });
+        let held = Held {
+            event,
+            since,
+            suspect,
+        };
+        self.shelf.add(member, held);
         if burst.until.is_none() && burst.count + imminent.saturating_sub(1) >= burst.mass {
-            let until = burst.first + self.settings.hold;
+            let until = first + self.settings.hold;
             burst.until = Some(until);
             let held = self.shelf.len();
             out.push(Event::MassLoss { held, until });
@@ -134,16 +143,30 @@ impl Hold {
         }
     }
 
+    /// It is a mass: until when it is held.
+    fn until(&self) -> Option<Instant> {
+        self.burst.as_ref()?.until
+    }
+
     pub fn deadline(&self) -> Option<Instant> {
-        let burst = self.burst.as_ref()?;
-        let quiet = (burst.last + GATHER).min(burst.first + self.settings.hold);
-        Some(burst.until.unwrap_or(quiet))
+        self.until().or_else(|| {
+            let (_, oldest) = self.shelf.first()?;
+            Some(oldest.what.since + GATHER.min(self.settings.hold))
+        })
     }
 
     pub fn tick(&mut self, now: Instant, out: &mut Vec<Event>) {
-        if self.deadline().is_some_and(|deadline| now >= deadline) {
-            self.drain(out);
+        while self.deadline().is_some_and(|deadline| now >= deadline) {
+            if self.until().is_some() {
+                return self.drain(out);
+            }
+            apart(self.shelf.pop().expect("it has a deadline"), out);
         }
+        let hold = self.settings.hold;
+        self.burst.take_if(|burst| {
+            let end = (burst.last + GATHER).min(burst.first + hold);
+            burst.until.is_none() && now >= end
+        });
     }
 
     pub fn drain(&mut self, out: &mut Vec<Event>) {
