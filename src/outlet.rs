@@ -13,7 +13,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::event::Event;
@@ -52,13 +52,15 @@ impl From<Refused> for Delivery {
     }
 }
 
-/// What waits for a listener. It holds nothing while the listener keeps up.
+/// What waits for a listener. While it keeps up, all that is held is whom it was told to suspect.
 #[derive(Debug, Default)]
 pub(crate) struct Outlet {
     members: HashMap<Box<str>, Waiting>,
     synced: Option<u64>,
     store: Option<(u64, Event)>,
     told_lost: bool,
+    /// Whom the listener was told to suspect. A tree: it is mostly empty, and takes nothing then.
+    told_suspect: BTreeSet<Box<str>>,
     mass: Option<(u64, Event)>,
     own: Option<(u64, Event)>,
     /// The order of what waits. An item counts only while its ticket is the entry's.
@@ -90,7 +92,7 @@ struct Waiting {
     gone: Option<Event>,
     /// What it is to know in the end.
     now: Option<Arc<Member>>,
-    /// The last `Suspect` or `Cleared` of it; none where they cancel out.
+    /// The last `Suspect` or `Cleared` of it; none where that is what it was told.
     doubt: Option<Event>,
 }
 
@@ -183,7 +185,7 @@ impl Outlet {
             {
                 Ok(()) => {
                     self.delivered += 1;
-                    self.note_store(event);
+                    self.note(event);
                     return Delivery::Done;
                 }
                 Err(Refused::Gone) => return Delivery::Gone,
@@ -212,8 +214,11 @@ impl Outlet {
                 self.drop_front(ticket);
                 continue;
             };
-            match self.tell_folded(sink).and_then(|()| sink.try_send(event)) {
-                Ok(()) => self.sent_front(ticket),
+            match self
+                .tell_folded(sink)
+                .and_then(|()| sink.try_send(event.clone()))
+            {
+                Ok(()) => self.sent_front(ticket, &event),
                 Err(refused) => return refused.into(),
             }
         }
@@ -232,7 +237,8 @@ impl Outlet {
         Ok(())
     }
 
-    fn sent_front(&mut self, ticket: u64) {
+    fn sent_front(&mut self, ticket: u64, event: &Event) {
+        self.note(event);
         self.delivered += 1;
         self.depth -= 1;
         match &self.order[0].1 {
@@ -242,10 +248,7 @@ impl Outlet {
                 return;
             }
             Slot::Synced => self.synced = None,
-            Slot::Store => {
-                let (_, event) = self.store.take().expect("was just sent");
-                self.note_store(&event);
-            }
+            Slot::Store => self.store = None,
             Slot::Mass => self.mass = None,
             Slot::Own => self.own = None,
         }
@@ -269,10 +272,19 @@ impl Outlet {
         }
     }
 
-    fn note_store(&mut self, event: &Event) {
+    /// What was told, as far as it matters to what is folded later.
+    fn note(&mut self, event: &Event) {
         match event {
             Event::StoreLost => self.told_lost = true,
             Event::StoreRestored => self.told_lost = false,
+            Event::Suspect { member, .. } => {
+                self.told_suspect.insert(member.name().into());
+            }
+            Event::Cleared { member }
+            | Event::RemoveMember { member, .. }
+            | Event::ServerDown { member, .. } => {
+                self.told_suspect.remove(member.name());
+            }
             _ => {}
         }
     }
@@ -356,11 +368,11 @@ impl Outlet {
             }
         };
         if let Event::Suspect { .. } | Event::Cleared { .. } = event {
-            // One that waits is the opposite, and was never heard.
-            entry.doubt = match entry.doubt.take() {
-                Some(_) => None,
-                None => Some(event.clone()),
-            };
+            // Not what the last one was, for that may never have been told. G3: a departure that
+            // waits ends the doubt about whoever was there before.
+            let told = entry.gone.is_none() && self.told_suspect.contains(member.name());
+            let news = matches!(event, Event::Suspect { .. }) != told;
+            entry.doubt = news.then(|| event.clone());
         } else if event.is_departure() {
             entry.now = None;
             entry.doubt = None;

@@ -385,6 +385,44 @@ fn g1_g5_folding_is_told_although_nothing_waits_any_longer() {
     assert_eq!(first.to_string(), "Lagged (2 folded)");
 }
 
+/// Who did not want to hear of those who were there has not heard that one was in doubt.
+#[test]
+fn g5_a_doubt_cancels_out_only_where_it_was_told() {
+    let suspected = member("t/a", 1, 1);
+    let suspect = Event::Suspect {
+        member: Arc::clone(&suspected),
+        evidence: evidence(),
+    };
+    let cleared = Event::Cleared { member: suspected };
+    for (before, told, now) in [
+        (None, [&cleared, &suspect], "Lagged (1 folded), Suspect"),
+        (None, [&suspect, &cleared], "Lagged (2 folded)"),
+        (Some(&suspect), [&cleared, &suspect], "Lagged (2 folded)"),
+        (Some(&cleared), [&suspect, &cleared], "Lagged (2 folded)"),
+    ] {
+        let mut outlet = Outlet::default();
+        let mut queue = Queue::new(1);
+        if let Some(before) = before {
+            outlet.offer(before, &mut queue);
+            queue.events.clear();
+        }
+        outlet.offer(&Event::Synced, &mut queue);
+        for event in told {
+            outlet.offer(event, &mut queue);
+        }
+        let mut heard = Vec::new();
+        queue.events.clear();
+        while outlet.is_waiting() {
+            outlet.flush(&mut queue);
+            heard.extend(queue.events.drain(..).map(|event| match event {
+                Event::Suspect { .. } => event.name().to_owned(),
+                event => event.to_string(),
+            }));
+        }
+        assert_eq!(heard.join(", "), now);
+    }
+}
+
 #[test]
 fn a_listener_that_is_gone_is_noticed() {
     let mut outlet = Outlet::default();
