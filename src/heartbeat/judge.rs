@@ -200,12 +200,12 @@ impl Judge {
         }
     }
 
-    pub fn suspicion(&self, lease: i64) -> Option<Evidence> {
+    /// Why a member on that lease is suspected, if it is. Who is not watched never is: nobody could
+    /// say when it is over.
+    pub fn suspicion(&self, lease: i64, name: &str) -> Option<Evidence> {
         let subject = self.subjects.get(&lease)?;
-        subject
-            .suspected
-            .as_ref()
-            .map(|suspected| suspected.evidence)
+        let suspected = subject.suspected.as_ref()?;
+        subject.names.has(name).then_some(suspected.evidence)
     }
 
     // ---- when

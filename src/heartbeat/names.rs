@@ -38,6 +38,13 @@ impl Names {
         }
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Names::One(only) => **only == *name,
+            Names::Many(names) => names.contains(name),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         matches!(self, Names::Many(names) if names.is_empty())
     }
@@ -62,6 +69,9 @@ mod tests {
     fn holds(names: &Names, wanted: &[&str]) {
         assert_eq!(names.iter().collect::<Vec<_>>(), wanted);
         assert_eq!(names.is_empty(), wanted.is_empty());
+        for name in ["a/1", "a/2", "a/3"] {
+            assert_eq!(names.has(name), wanted.contains(&name));
+        }
     }
 
     #[test]

@@ -25,21 +25,24 @@ impl State {
         let Event::AddMember(member) = event else {
             return None;
         };
-        let evidence = self.judge.suspicion(member.lease())?;
+        let evidence = self.judge.suspicion(member.lease(), member.name())?;
         let member = Arc::clone(member);
         Some(Event::Suspect { member, evidence })
     }
 
-    /// A member has put its key on another lease, which is a sign of life.
+    /// A member has put its key on another lease, which is a sign of life; but if others hang on
+    /// that one, and it is overdue, it is in doubt with them.
     pub(super) fn moved(&mut self, moved: &Moved, scene: &Scene, told: &mut Vec<Event>) {
-        let suspected = self.judge.suspicion(moved.from).is_some();
-        self.judge.untrack(moved.from, moved.member.name());
-        self.track(&moved.member, scene.now);
-        if suspected {
-            let member = Arc::clone(&moved.member);
-            let cleared = Event::Cleared { member };
-            self.delay.take(cleared, None, scene, told);
-        }
+        let (member, name) = (Arc::clone(&moved.member), moved.member.name());
+        let before = self.judge.suspicion(moved.from, name);
+        self.judge.untrack(moved.from, name);
+        self.track(&member, scene.now);
+        let doubt = match (before, self.judge.suspicion(member.lease(), name)) {
+            (None, Some(evidence)) => Event::Suspect { member, evidence },
+            (Some(_), None) => Event::Cleared { member },
+            _ => return,
+        };
+        self.delay.take(doubt, None, scene, told);
     }
 
     /// Keeps in step which leases are watched.
@@ -148,11 +151,106 @@ impl Hub {
 mod tests {
     use std::time::Duration;
 
-    use super::super::state::tests::observing;
+    use super::super::state::tests::{checking, observing};
     use super::*;
     use crate::etcd::TimeToLive;
     use crate::kv::{Kv, KvEvent};
     use crate::member::Document;
+    use crate::settings::Check;
+
+    fn kv(name: &str, mod_revision: i64, lease: i64) -> Kv {
+        Kv {
+            key: format!("pitaya/servers/{name}").into_bytes(),
+            value: Document::default().to_json(name),
+            create_revision: 1,
+            mod_revision,
+            lease,
+        }
+    }
+
+    fn left(seconds: u64) -> Shown {
+        Shown::Lease(TimeToLive {
+            remaining: Duration::from_secs(seconds),
+            granted: Duration::from_secs(10),
+            term: 2,
+            cluster: 1,
+        })
+    }
+
+    /// Looks at the lease, 4 s apart; what was told.
+    fn looks(state: &mut State, now: &mut Instant, lease: i64, all: &[u64]) -> Vec<String> {
+        let mut told = Vec::new();
+        for seconds in all {
+            *now += Duration::from_secs(4);
+            let shown = state.shown(lease, left(*seconds), (*now, *now), *now);
+            told.extend(shown.events.iter().map(doubt));
+        }
+        told
+    }
+
+    fn doubt(event: &Event) -> String {
+        let name = event.member().map_or("", |member| member.name());
+        format!("{} {name}", event.name())
+    }
+
+    /// On the lease that it comes onto, it shares what is thought of those who hang on it.
+    #[test]
+    fn g6_who_moves_is_in_doubt_where_its_new_lease_is() {
+        for (from, to, moved, later) in [
+            (8, 7, "Suspect t/2", 2),
+            (7, 8, "Cleared t/2", 1),
+            (7, 9, "", 1),
+        ] {
+            let mut now = Instant::now();
+            let mut state = observing();
+            let mut listing = state.new_listing();
+            listing.page(vec![
+                kv("t/1", 1, 7),
+                kv("t/2", 2, from),
+                kv("t/3", 3, 8),
+                kv("t/4", 4, 9),
+            ]);
+            state.listing(listing.complete(), 4, 1, now);
+            looks(&mut state, &mut now, 8, &[9]);
+            looks(&mut state, &mut now, 7, &[9, 9, 3]);
+            looks(&mut state, &mut now, 9, &[9, 9, 3]);
+            let told = state.events(vec![KvEvent::Put(kv("t/2", 5, to))], now);
+            let told: Vec<String> = told.events.iter().map(doubt).collect();
+            assert_eq!(told.join(", "), moved, "from {from} to {to}");
+            // Whoever comes now is told the same, and the doubt ends for all of them.
+            let member = state.roster.get("t/2").cloned().expect("it is there");
+            assert_eq!(state.suspicion(&member).is_some(), to != 8);
+            assert_eq!(looks(&mut state, &mut now, 7, &[9, 9]).len(), later);
+        }
+    }
+
+    /// Only whose leases are watched can be told when a doubt is over.
+    #[test]
+    fn g6_who_is_not_watched_is_in_no_doubt_on_anybodys_lease() {
+        let mut now = Instant::now();
+        let mut state = checking(Check::Silent);
+        let mut listing = state.new_listing();
+        listing.page(vec![kv("go/1", 1, 7)]);
+        state.listing(listing.complete(), 1, 1, now);
+        let told = looks(&mut state, &mut now, 7, &[9, 9, 3]);
+        assert_eq!(told, ["Suspect go/1"]);
+        let speaking = |mod_revision, lease| {
+            let document = Document {
+                instance: Some("x".into()),
+                ..Document::default()
+            };
+            KvEvent::Put(Kv {
+                value: document.to_json("t/2"),
+                ..kv("t/2", mod_revision, lease)
+            })
+        };
+        for (revision, lease, told) in [(2, 7, 1), (3, 8, 0), (4, 7, 0)] {
+            let heard = state.events(vec![speaking(revision, lease)], now).events;
+            assert_eq!(heard.len(), told, "{heard:?}");
+        }
+        let told = looks(&mut state, &mut now, 7, &[9, 9]);
+        assert_eq!(told, ["Cleared go/1"]);
+    }
 
     /// A wiped etcd knows no lease: that says nothing of how a member went before.
     #[test]
@@ -165,24 +263,11 @@ mod tests {
             let now = Instant::now();
             let mut state = observing();
             let mut listing = state.new_listing();
-            let key = b"pitaya/servers/go/1".to_vec();
-            listing.page(vec![Kv {
-                key: key.clone(),
-                value: Document::default().to_json("go/1"),
-                create_revision: 5,
-                mod_revision: 5,
-                lease: 7,
-            }]);
+            listing.page(vec![kv("go/1", 5, 7)]);
             state.listing(listing.complete(), 5, 1, now);
-            let seen = TimeToLive {
-                remaining: Duration::from_secs(8),
-                granted: Duration::from_secs(10),
-                term: 2,
-                cluster: 1,
-            };
-            state.shown(7, Shown::Lease(seen), (now, now), now);
+            state.shown(7, left(8), (now, now), now);
             let gone = KvEvent::Delete {
-                key,
+                key: kv("go/1", 5, 7).key,
                 mod_revision: 6,
             };
             assert_eq!(state.events(vec![gone], now).events.len(), 0);

@@ -268,7 +268,7 @@ impl State {
                 let member = event.member()?;
                 Some(Silence {
                     finding: self.judge.finding(member, scene.now),
-                    suspect: self.judge.suspicion(member.lease()),
+                    suspect: self.judge.suspicion(member.lease(), member.name()),
                 })
             });
             self.watch_over(&event, scene.now);
@@ -339,6 +339,10 @@ pub(super) mod tests {
     use crate::roster::TypeFilter;
 
     pub fn observing() -> State {
+        checking(Check::All)
+    }
+
+    pub fn checking(check: Check) -> State {
         let rules = Rules {
             keys: Keyspace::new("pitaya/"),
             filter: TypeFilter::default(),
@@ -348,7 +352,7 @@ pub(super) mod tests {
         let setup = Setup {
             rules: Arc::new(rules),
             own: None,
-            check: Check::All,
+            check,
             check_rate: 50,
             verdict_timeout: Duration::from_millis(200),
             mass_loss: MassLoss {

@@ -42,7 +42,7 @@ impl State {
     pub(super) fn suspicion(&self, member: &Member) -> Option<Evidence> {
         match self.delay.get(member.name()) {
             Some((_, suspicion)) => suspicion,
-            None => self.judge.suspicion(member.lease()),
+            None => self.judge.suspicion(member.lease(), member.name()),
         }
     }
 }
