@@ -151,22 +151,12 @@ impl Hub {
 mod tests {
     use std::time::Duration;
 
-    use super::super::state::tests::{checking, observing};
+    use super::super::state::tests::{checking, kv, observing};
     use super::*;
     use crate::etcd::TimeToLive;
     use crate::kv::{Kv, KvEvent};
     use crate::member::Document;
     use crate::settings::Check;
-
-    fn kv(name: &str, mod_revision: i64, lease: i64) -> Kv {
-        Kv {
-            key: format!("pitaya/servers/{name}").into_bytes(),
-            value: Document::default().to_json(name),
-            create_revision: 1,
-            mod_revision,
-            lease,
-        }
-    }
 
     fn left(seconds: u64) -> Shown {
         Shown::Lease(TimeToLive {

@@ -335,7 +335,7 @@ impl State {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::member::Keyspace;
+    use crate::member::{Document, Keyspace};
     use crate::roster::TypeFilter;
 
     pub fn observing() -> State {
@@ -361,6 +361,16 @@ pub(super) mod tests {
             },
         };
         State::new(setup, Random::seeded(1), Instant::now())
+    }
+
+    pub fn kv(name: &str, mod_revision: i64, lease: i64) -> Kv {
+        Kv {
+            key: format!("pitaya/servers/{name}").into_bytes(),
+            value: Document::default().to_json(name),
+            create_revision: 1,
+            mod_revision,
+            lease,
+        }
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct Client {
     checking: Checking,
     nudged: bool,
     due: Option<Instant>,
-    lagging: Vec<(u64, Sender<Event>)>,
+    lagging: Vec<Sender<Event>>,
     /// We stood still up to then.
     excused: Ms,
     changed: bool,
@@ -196,10 +196,9 @@ impl Client {
     /// As the flusher's thread does.
     fn flush(&mut self, now: Ms, world: &mut World) -> Result<(), Violation> {
         loop {
-            if std::mem::take(&mut self.nudged) {
-            } else if let Some((id, _)) = self.lagging.iter().find(|(_, c)| !c.is_full()) {
-                self.state.flush(*id);
-            } else if self.due.is_none_or(|due| self.at(now) < due) {
+            let has_room = self.lagging.iter().any(|channel| !channel.is_full());
+            let is_due = self.due.is_some_and(|due| self.at(now) >= due);
+            if !std::mem::take(&mut self.nudged) && !has_room && !is_due {
                 return Ok(());
             }
             if self.bug == Some(Bug::HoldNeverEnds) {
@@ -209,7 +208,7 @@ impl Client {
                 self.due = due;
                 self.hear(told, now, world)?;
             }
-            self.lagging = self.state.lagging().unwrap_or_default();
+            self.lagging = self.state.flush().unwrap_or_default();
             self.wakes();
         }
     }
