@@ -58,7 +58,7 @@ impl Builder {
         self
     }
 
-    /// How to speak TLS with `https` endpoints. Needs the feature `tls`.
+    /// How to speak TLS with `https` endpoints, of which there has to be one. Needs the feature `tls`.
     pub fn tls(mut self, tls: Tls) -> Self {
         self.settings.tls = Some(tls);
         self

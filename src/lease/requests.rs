@@ -21,12 +21,12 @@ impl Keeper {
         let left = |fence: Instant| fence.saturating_duration_since(Instant::now());
         let budget = self.own.fence().map_or(most, left).min(most);
         let budget = budget.min(self.request_timeout);
+        let ours = budget < self.request_timeout;
         ask(budget).map_err(|mut failure| {
-            if let Failure::Elsewhere(Error::Timeout { limit, .. }) = &mut failure
-                && *limit == "request_timeout"
-                && budget < self.request_timeout
-            {
-                *limit = "ttl";
+            if let Failure::Elsewhere(Error::Timeout { limit, .. }) = &mut failure {
+                if ours && *limit == "request_timeout" {
+                    *limit = "ttl";
+                }
             }
             failure
         })
