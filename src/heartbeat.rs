@@ -26,6 +26,7 @@ use crate::delay::Question;
 use crate::etcd::{Client, Looked};
 use crate::hub::Hub;
 use crate::jitter::Backoff;
+use crate::member::Keyspace;
 use crate::stats::{Counters, add};
 
 pub(crate) use judge::{Judge, Next, Shown};
@@ -48,6 +49,7 @@ pub(crate) struct Checker {
     /// For one look.
     pub budget: Duration,
     pub backoff: Backoff,
+    pub keys: Keyspace,
     /// There is something to ask sooner than was known.
     pub nudged: Receiver<()>,
 }
@@ -58,18 +60,25 @@ impl Checker {
         let mut complained = false;
         loop {
             let request = self.hub.next_request();
-            let (lease, within) = match request {
-                Request::Look(lease) => (lease, self.budget),
-                Request::Ask(question) => (question.lease, question.within),
+            let sent = Instant::now();
+            let found = match &request {
+                Request::Look(lease) => self.client.time_to_live(*lease, self.budget),
+                Request::Ask(Question {
+                    lease,
+                    name,
+                    within,
+                    ..
+                }) => {
+                    let key = self.keys.member(name);
+                    self.client.lives_without(*lease, &key, *within)
+                }
                 Request::Wait(until) => {
-                    if self.sleep(stop, until) {
+                    if self.sleep(stop, *until) {
                         return;
                     }
                     continue;
                 }
             };
-            let sent = Instant::now();
-            let found = self.client.time_to_live(lease, within);
             let answered = Instant::now();
             if stop.try_recv() == Err(TryRecvError::Disconnected) {
                 return;
@@ -78,11 +87,13 @@ impl Checker {
             let (shown, failure) = match found {
                 Ok(Looked::Lives(found)) => (Shown::Lease(found), None),
                 Ok(Looked::Gone { cluster }) => (Shown::Gone { cluster }, None),
+                Ok(Looked::Behind) => (Shown::Behind, None),
                 Err(failure) => (Shown::Nothing, Some(failure)),
             };
             match request {
                 Request::Ask(question) => self.hub.answered(question.ticket, shown),
-                _ => self.hub.shown(lease, shown, sent, answered),
+                Request::Look(lease) => self.hub.shown(lease, shown, sent, answered),
+                Request::Wait(_) => {}
             }
             let Some(failure) = failure else {
                 self.backoff.reset();

@@ -149,6 +149,7 @@ impl Cluster {
                 counters: Arc::clone(&cluster.counters),
                 budget: cluster.settings.request_timeout.min(LOOK),
                 backoff: backoff(&cluster.settings),
+                keys: Keyspace::new(&cluster.settings.prefix),
                 nudged: wakers.asked,
             };
             let run = move |stop: &_| checker.run(stop);

@@ -11,10 +11,12 @@ use crate::heartbeat::{Answer, verdict};
 use crate::member::Member;
 
 /// What to ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Question {
     pub ticket: u64,
     pub lease: i64,
+    /// Whose key is gone.
+    pub name: Box<str>,
     pub within: Duration,
 }
 
@@ -76,11 +78,12 @@ impl Pending {
             };
             item.what.ask = None;
             let within = item.what.deadline.saturating_duration_since(now);
-            let lease = item.member.lease();
+            let (lease, name) = (item.member.lease(), item.member.name().into());
             if !within.is_zero() {
                 let question = Question {
                     ticket,
                     lease,
+                    name,
                     within,
                 };
                 return (Some(question), None);
@@ -98,21 +101,27 @@ impl Pending {
         let wait = self.wait;
         let item = self.shelf.get_mut(ticket)?;
         match answer {
-            // The leader, who answers, may be a little behind the node that told us of the DELETE.
-            // So it counts only if it is said again, as late as we can wait.
+            // What revokes a lease takes its keys away first. So it counts only if it is said again,
+            // as late as we can wait.
             Answer::Alive if !std::mem::replace(&mut item.what.alive, true) => {
-                let again = item
-                    .what
-                    .deadline
-                    .checked_sub(wait / 4)
-                    .unwrap_or(now)
-                    .max(now);
-                item.what.ask = Some(again);
-                self.asks.insert((again, ticket));
+                let last = item.what.deadline.checked_sub(wait / 4);
+                self.ask_again(ticket, last.unwrap_or(now).max(now));
+                None
+            }
+            // Soon it will know more.
+            Answer::Behind => {
+                self.ask_again(ticket, now + wait / 8);
                 None
             }
             Answer::None => None,
             answer => self.remove(ticket, answer),
+        }
+    }
+
+    fn ask_again(&mut self, ticket: u64, at: Instant) {
+        if let Some(item) = self.shelf.get_mut(ticket) {
+            item.what.ask = Some(at);
+            self.asks.insert((at, ticket));
         }
     }
 

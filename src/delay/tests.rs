@@ -318,7 +318,8 @@ impl World {
                 let (Some(question), _) = self.delay.question(self.now) else {
                     return Ok(());
                 };
-                let answer = [Answer::Alive, Answer::Gone, Answer::None][usize::from(kind) % 3];
+                let kinds = [Answer::Alive, Answer::Gone, Answer::None, Answer::Behind];
+                let answer = kinds[usize::from(kind) % 4];
                 let (mut out, scene) = (Vec::new(), self.scene());
                 self.delay
                     .answered(question.ticket, answer, &scene, &mut out);
@@ -489,7 +490,7 @@ fn g3_only_the_members_own_events_wait_for_the_answer() {
     world.step(&Step::Answer(1)).unwrap();
     let told = lines(&world);
     assert!(told[3].ends_with("(revoked)") && told[4].starts_with("AddMember t/0@"));
-    // Alive once is not enough: who answers may be behind. Then it is.
+    // Alive once is not enough: it may be about to be revoked. Then it is.
     world.step(&Step::Silent(0, 1)).unwrap();
     world.step(&Step::Answer(0)).unwrap();
     assert_eq!(world.events.len(), 5);
@@ -501,6 +502,30 @@ fn g3_only_the_members_own_events_wait_for_the_answer() {
     world.step(&Step::Silent(1, 3)).unwrap();
     world.step(&Step::Pass(200)).unwrap();
     assert!(lines(&world)[6].ends_with("(unknown)"));
+}
+
+/// A leader that has not heard of the end can't say what came of the lease: it is asked again.
+#[test]
+fn g6_who_is_behind_knows_nothing() {
+    for (n, (then, told)) in [(0, "(deregistered)"), (1, "(unknown)"), (3, "(unknown)")]
+        .into_iter()
+        .enumerate()
+    {
+        let mut world = World::new(HOLD);
+        world.step(&Step::Put(0, 0)).unwrap();
+        world.step(&Step::Silent(0, 2)).unwrap();
+        for _ in 0..3 {
+            world.step(&Step::Answer(3)).unwrap();
+            assert_eq!(world.events.len(), 1, "{n}");
+            world.step(&Step::Pass(25)).unwrap();
+        }
+        for _ in 0..2 {
+            world.step(&Step::Answer(then)).unwrap();
+            world.step(&Step::Pass(75)).unwrap();
+        }
+        world.step(&Step::Pass(200)).unwrap();
+        assert!(lines(&world)[1].ends_with(told), "{:?}", lines(&world));
+    }
 }
 
 /// The checks above are only worth something if they can fail.

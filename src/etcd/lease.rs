@@ -1,7 +1,10 @@
 //! Leases: grant, keepalive, and what is left of one.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
@@ -45,12 +48,18 @@ struct Streamed<'a> {
 struct Look {
     #[serde(rename = "ID")]
     id: i64,
+    /// Its keys are to be told as well.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    keys: bool,
 }
 
 /// What etcd knows of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Looked {
     Lives(TimeToLive),
+    /// It lives, and holds the key whose end we were told: the leader, who answers, is behind the
+    /// node that told us.
+    Behind,
     /// The etcd of this cluster does not know it; 0: which cluster was not said.
     Gone {
         cluster: u64,
@@ -79,6 +88,13 @@ pub(crate) struct TimeToLive {
     pub cluster: u64,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Held<'a> {
+    #[serde(borrow)]
+    keys: Vec<Cow<'a, str>>,
+}
+
 /// A TTL; a nonsensical one counts as a year, so that clocks can add it.
 fn seconds(ttl: i64) -> Duration {
     Duration::from_secs(ttl.unsigned_abs().min(365 * 24 * 3600))
@@ -96,7 +112,22 @@ impl Client {
 
     /// What is left of a lease.
     pub fn time_to_live(&self, id: i64, budget: Duration) -> Result<Looked, Failure> {
-        match self.call("/v3/lease/timetolive", &Look { id }, budget, left) {
+        self.ask_of(&Look { id, keys: false }, budget, left)
+    }
+
+    /// Whether a lease lives on without that key.
+    pub fn lives_without(&self, id: i64, key: &[u8], budget: Duration) -> Result<Looked, Failure> {
+        let read = |bytes: &[u8]| without(bytes, key);
+        self.ask_of(&Look { id, keys: true }, budget, read)
+    }
+
+    fn ask_of(
+        &self,
+        look: &Look,
+        budget: Duration,
+        read: impl Fn(&[u8]) -> Result<Looked, serde_json::Error>,
+    ) -> Result<Looked, Failure> {
+        match self.call("/v3/lease/timetolive", look, budget, read) {
             // Without a header.
             Err(Failure::LeaseGone) => Ok(Looked::Gone { cluster: 0 }),
             answer => answer,
@@ -148,6 +179,15 @@ pub(crate) fn left(bytes: &[u8]) -> Result<Looked, serde_json::Error> {
     }
 }
 
+fn without(bytes: &[u8], key: &[u8]) -> Result<Looked, serde_json::Error> {
+    let held: Held = serde_json::from_slice(bytes)?;
+    let key = STANDARD.encode(key);
+    match held.keys.iter().any(|held| **held == key) {
+        true => Ok(Looked::Behind),
+        false => left(bytes),
+    }
+}
+
 /// What a keepalive's reply says: the TTL anew, or why not.
 pub(crate) fn renewed(bytes: &[u8]) -> Result<Result<Duration, Failure>, serde_json::Error> {
     let reply: Streamed = serde_json::from_slice(bytes)?;
@@ -170,8 +210,22 @@ mod tests {
         let found = left(json.as_bytes()).map_err(drop)?;
         Ok(match found {
             Looked::Lives(f) => Some((f.remaining.as_secs(), f.granted.as_secs())),
-            Looked::Gone { .. } => None,
+            Looked::Gone { .. } | Looked::Behind => None,
         })
+    }
+
+    #[test]
+    fn g6_a_leader_that_still_holds_the_key_is_behind() {
+        let says = |keys: &str| {
+            let json = format!(r#"{{"ID":"7","TTL":"4","grantedTTL":"5"{keys}}}"#);
+            without(json.as_bytes(), b"p/servers/t/1").map(|looked| looked == Looked::Behind)
+        };
+        assert!(says(r#","keys":["cC9zZXJ2ZXJzL3QvMQ=="]"#).unwrap());
+        assert!(says(r#","keys":["eA==","cC9zZXJ2ZXJzL3QvMQ=="]"#).unwrap());
+        for other in ["", r#","keys":[]"#, r#","keys":["eA=="]"#] {
+            assert!(!says(other).unwrap(), "{other}");
+        }
+        assert!(says(r#","keys":[7]"#).is_err());
     }
 
     #[test]

@@ -146,6 +146,7 @@ fn left_of(looked: Looked) -> Answer {
     Answer::Left(match looked {
         Looked::Lives(left) => Ok((left.remaining, left.granted, left.term, left.cluster)),
         Looked::Gone { cluster } => Err(cluster),
+        Looked::Behind => unreachable!("no key was asked for"),
     })
 }
 

@@ -42,6 +42,8 @@ pub(crate) enum Shown {
     Gone {
         cluster: u64,
     },
+    /// It does not know yet that the key is gone.
+    Behind,
     /// Nothing: etcd did not answer.
     Nothing,
 }
@@ -320,7 +322,9 @@ impl Judge {
             }
             Shown::Gone { cluster } if self.cluster == Some(cluster) => subject.is_gone(answered),
             // G6: what a wiped etcd does not know proves nothing.
-            Shown::Gone { .. } | Shown::Nothing => subject.unknown(answered, fraction),
+            Shown::Gone { .. } | Shown::Behind | Shown::Nothing => {
+                subject.unknown(answered, fraction)
+            }
         }
         self.overdue += usize::from(subject.is_overdue());
         self.overdue -= usize::from(was_overdue);

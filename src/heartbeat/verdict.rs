@@ -21,8 +21,11 @@ pub(crate) enum Finding {
 /// What etcd says of the lease, asked when the key was gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
+    /// It goes on without the key.
     Alive,
     Gone,
+    /// It does not know yet that the key is gone.
+    Behind,
     /// None came in time.
     None,
 }
@@ -64,7 +67,9 @@ pub(crate) fn verdict(
         (Finding::Seen(Ended::Early), _) if !is_silent(&member) => down(member, DownCause::Unknown),
         (Finding::Seen(Ended::Early), Answer::Gone) => left(member, RemoveReason::Revoked),
         // Before the lease could run out: somebody's doing, with the lease or without.
-        (Finding::Seen(Ended::Early), Answer::None) => left(member, RemoveReason::Deregistered),
+        (Finding::Seen(Ended::Early), Answer::None | Answer::Behind) => {
+            left(member, RemoveReason::Deregistered)
+        }
         _ => down(member, DownCause::Unknown),
     }
 }

@@ -103,6 +103,7 @@ impl State {
         let answer = match shown {
             Shown::Lease(found) if ours(found.cluster) => Answer::Alive,
             Shown::Gone { cluster } if ours(cluster) => Answer::Gone,
+            Shown::Behind => Answer::Behind,
             // G6: what another etcd says of it, such as a wiped one, proves nothing.
             _ => Answer::None,
         };
