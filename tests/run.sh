@@ -47,12 +47,11 @@ files_but() {
         esac
     done
 }
-# They wait for leases and time-outs more than they work: several at once, whatever the cores.
 integration() {
     local store=$1 name=$2
     shift 2
     echo "== integration tests on $name"
-    HEADCOUNT_ETCD=$store RUST_TEST_THREADS=${RUST_TEST_THREADS:-4} cargo test --all-features "$@"
+    HEADCOUNT_ETCD=$store cargo test --all-features "$@"
 }
 for version in old new; do
     but=()

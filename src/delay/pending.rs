@@ -100,6 +100,13 @@ impl Pending {
     pub fn answered(&mut self, ticket: u64, answer: Answer, now: Instant) -> Option<Released> {
         let wait = self.wait;
         let item = self.shelf.get_mut(ticket)?;
+        let lease = item.member.lease();
+        // Whoever has put the key back on the same lease has shown that it lives on.
+        let mut behind = item.behind.iter().filter_map(Event::member);
+        let answer = match answer {
+            Answer::Behind if behind.any(|member| member.lease() == lease) => Answer::Alive,
+            other => other,
+        };
         match answer {
             // What revokes a lease takes its keys away first. So it counts only if it is said again,
             // as late as we can wait.
