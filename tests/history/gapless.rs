@@ -62,7 +62,8 @@ pub fn judge(placed: &Placed, epochs: &[Timeline], sum: &mut Summary) -> Result<
             }
             between(placed, since, pair[0], pair[1], epochs, &mut gaps, sum);
             if pair[0].epoch != pair[1].epoch {
-                rest(placed, since, pair[0], epochs, &mut gaps, sum);
+                let next = Some(pair[1]);
+                rest(placed, since, pair[0], next, epochs, &mut gaps, sum);
             }
             sum.count("G1");
         }
@@ -71,7 +72,7 @@ pub fn judge(placed: &Placed, epochs: &[Timeline], sum: &mut Summary) -> Result<
             since = last.index;
         }
         if last.epoch + 1 < epochs.len() {
-            rest(placed, since, last, epochs, &mut gaps, sum);
+            rest(placed, since, last, None, epochs, &mut gaps, sum);
         } else if log.settled {
             let steps = epochs[last.epoch].steps(name);
             let missed = &steps[last.step.map_or(0, |step| step + 1)..];
@@ -82,11 +83,12 @@ pub fn judge(placed: &Placed, epochs: &[Timeline], sum: &mut Summary) -> Result<
     listings(placed, gaps, sum)
 }
 
-/// What was missed of a member in an epoch that went on for others.
+/// What was missed of a member in an epoch that went on for others; `next` is of a later one.
 fn rest(
     placed: &Placed,
     since: usize,
     last: &Place,
+    next: Option<&Place>,
     epochs: &[Timeline],
     gaps: &mut Vec<Gap>,
     sum: &mut Summary,
@@ -98,8 +100,19 @@ fn rest(
         .filter(|p| p.epoch == last.epoch && !p.waited);
     let reached = others.map(|p| p.seen.revision).max().unwrap_or(0);
     let steps = &epochs[last.epoch].steps(&last.seen.name)[step + 1..];
-    let missed = steps.partition_point(|s| s.revision <= reached);
-    skip(placed, since, last, &steps[..missed], None, gaps, sum);
+    let mut missed = &steps[..steps.partition_point(|s| s.revision <= reached)];
+    let process = |place: &Place| {
+        let steps = epochs[place.epoch].steps(&place.seen.name);
+        place.step.and_then(|step| steps[step].instance())
+    };
+    if next.is_some_and(|next| is_another_life(next) && process(next) == process(last))
+        && process(last).is_some()
+        && missed.first().is_some_and(Step::is_gone)
+    {
+        // Held in a mass loss, and back as the same process, in another etcd.
+        missed = &missed[1..];
+    }
+    skip(placed, since, last, missed, None, gaps, sum);
 }
 
 fn waits_with_the_next(place: &Place) -> bool {

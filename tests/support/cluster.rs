@@ -94,6 +94,7 @@ impl EtcdCluster {
     /// revision 1.
     #[track_caller]
     pub fn wipe(&self) {
+        self.nodes.iter().for_each(Etcd::new_generation);
         self.nodes.iter().for_each(Etcd::forget);
         self.nodes.iter().for_each(Etcd::launch);
         self.wait_healthy(Duration::from_secs(60));
