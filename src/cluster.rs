@@ -267,11 +267,13 @@ impl Cluster {
         let sent = me
             .updates
             .send_deadline(Update { metadata, done }, deadline);
-        let all = self.shared.endpoints.iter().map(|endpoint| &*endpoint.url);
-        let late = || Error::Timeout {
-            endpoint: all.clone().collect::<Vec<_>>().join(", ").into(),
-            limit: "request_timeout",
-            after: 3 * self.settings.request_timeout,
+        let late = || {
+            let all: Vec<&str> = self.shared.endpoints.iter().map(|e| &*e.url).collect();
+            Error::Timeout {
+                endpoint: all.join(", ").into(),
+                limit: "request_timeout",
+                after: 3 * self.settings.request_timeout,
+            }
         };
         sent.map_err(|e| match e {
             SendTimeoutError::Timeout(_) => late(),

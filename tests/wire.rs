@@ -113,11 +113,7 @@ fn g1_only_events_move_the_point_to_resume_from() {
     );
     follower.wait(SOON, "AddMember b/2@21");
     assert_eq!(starts(&fake)[..4], [11, 11, 11, 21]);
-    let relists = follower.cluster.stats().relists;
-    assert_eq!(
-        (relists.first, relists.went_back, relists.lost_events),
-        (1, 0, 0)
-    );
+    follower.never_relisted();
 }
 
 /// Failure-modes row 10: etcd, or what stands between, loses an event; the reconcile notices.

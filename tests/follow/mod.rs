@@ -223,6 +223,13 @@ impl Follower {
         self.book.new_epoch();
     }
 
+    /// Only the first listing was made, and no other.
+    #[track_caller]
+    pub fn never_relisted(&self) {
+        let made = self.cluster.stats().relists;
+        assert_eq!((made.first, relists(&self.cluster)), (1, 0), "{made:?}");
+    }
+
     /// Holds all that was told, having settled, against all that etcd ever held.
     #[track_caller]
     pub fn judge(&self, reader: &TruthReader) -> Summary {

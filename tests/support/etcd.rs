@@ -441,7 +441,7 @@ impl Etcd {
     #[track_caller]
     pub fn restore(&self, backup: &TempDir) {
         self.stop();
-        std::fs::remove_dir_all(self.data()).expect("remove the data");
+        fs::remove_dir_all(self.data()).expect("remove the data");
         copy(backup.path(), &self.data());
         self.restart();
     }
@@ -469,12 +469,12 @@ fn end(mut child: Child) {
 }
 
 fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder").flatten() {
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         match from.is_dir() {
             true => copy(&from, &to),
-            false => drop(std::fs::copy(&from, &to).expect("a copy")),
+            false => drop(fs::copy(&from, &to).expect("a copy")),
         }
     }
 }
