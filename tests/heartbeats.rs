@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use headcount::{Check, Cluster, Event, Options};
 use herd::Server;
 use ledger::{Ledger, Random, value};
+use serde_json::json;
 use support::cluster::EtcdCluster;
 use support::etcd::Etcd;
 use support::fake::{FakeGateway, Reply};
@@ -392,6 +393,40 @@ fn g6_the_leader_dies_while_leases_run_out() {
     assert!(cleared.is_empty(), "{cleared:#?}");
     let suspected = told.all("Suspect live/");
     assert!(suspected.is_empty(), "{suspected:#?}");
+}
+
+/// A leader that has just lost its lead says that every lease lives for ever, knows of no new term,
+/// and may still end those that have run out by its own clock. The moment is too short to be met at
+/// will.
+#[test]
+fn g6_what_a_lost_leader_ends_has_not_left() {
+    let etcd = Etcd::start();
+    let lost = Arc::new(AtomicBool::new(false));
+    let is_lost = Arc::clone(&lost);
+    let (_, status) = etcd.gateway().post("/v3/maintenance/status", &json!({}));
+    let answer = move |request: &support::fake::Request| {
+        let look = request.path == "/v3/lease/timetolive";
+        let for_ever = json!({
+            "header": status["header"],
+            "ID": request.body["ID"],
+            "TTL": "9223372036",
+            "grantedTTL": "20",
+        });
+        (look && is_lost.load(SeqCst)).then_some(Reply::Json(200, for_ever))
+    };
+    let relay = FakeGateway::relay_unless(etcd.endpoint(), answer, |_, line| Some(line));
+    let mut server = Server::start(&[etcd.endpoint()], "go/1", 20);
+    let (cluster, mut told) = checked(observer(relay.endpoint()), 1);
+    lost.store(true, SeqCst);
+    let checks = cluster.stats().checks + 2;
+    until(SOON, "it was looked at", || {
+        cluster.stats().checks >= checks
+    });
+    lost.store(false, SeqCst);
+    server.leave();
+    let gone = told.departure(SOON, "go/1");
+    assert!(gone.text.ends_with("(unknown)"), "{}", gone.text);
+    assert!(told.all("Suspect").is_empty());
 }
 
 /// Where etcd does not answer what the checker asks, nothing else is held up.

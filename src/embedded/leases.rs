@@ -19,9 +19,11 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Whole seconds left, as etcd rounds them: down.
+    /// Whole seconds left, as etcd rounds them: down. Never all of them, for etcd takes a moment:
+    /// what is left of no less than was granted is an election's doing.
     pub fn remaining(&self, now: Instant) -> i64 {
-        self.until.saturating_duration_since(now).as_secs() as i64
+        let left = self.until.saturating_duration_since(now);
+        left.saturating_sub(Duration::from_nanos(1)).as_secs() as i64
     }
 }
 
@@ -116,5 +118,23 @@ impl Leases {
         if let Some(lease) = self.by_id.get_mut(&to) {
             lease.keys.insert(Arc::clone(key));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g6_no_renewal_leaves_the_whole_time() {
+        let now = Instant::now();
+        let mut leases = Leases::new(1);
+        leases.grant(7, 5, now).expect("granted");
+        for moment in [now, now + Duration::from_secs(2)] {
+            assert_eq!(leases.renew(7, moment), Some(5));
+            assert_eq!(leases.by_id[&7].remaining(moment), 4);
+        }
+        let over = now + Duration::from_secs(9);
+        assert_eq!(leases.by_id[&7].remaining(over), 0);
     }
 }

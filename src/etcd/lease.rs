@@ -85,6 +85,10 @@ pub(crate) struct TimeToLive {
     pub granted: Duration,
     /// Grows with each election, which renews all leases.
     pub term: u64,
+    /// No less than was granted, as no renewal leaves it: for a second after an election, which
+    /// adds its own time; or without end, from a node that has just lost its lead. A node may say
+    /// so before it knows of the new term.
+    pub by_election: bool,
     pub cluster: u64,
 }
 
@@ -170,6 +174,7 @@ pub(crate) fn left(bytes: &[u8]) -> Result<Looked, serde_json::Error> {
             },
             granted: seconds(left.granted),
             term: left.header.raft_term,
+            by_election: left.ttl >= left.granted,
             cluster: left.header.cluster_id,
         })),
         _ if left.ttl < 0 => Ok(Looked::Gone {
@@ -238,6 +243,25 @@ mod tests {
         assert!(lost(r#"{"result":{"header":{"revision":"5"},"ID":"7"}}"#));
         for odd in ["{}", r#"{"result":{}}"#, r#"{"result":{"header":{}}}"#] {
             assert!(!lost(odd), "{odd}");
+        }
+    }
+
+    /// No renewal leaves a whole TTL, for what is left is cut off.
+    #[test]
+    fn g6_what_only_an_election_leaves() {
+        for (ttl, by_election) in [
+            ("-1", false),
+            ("4", false),
+            ("5", true),
+            ("6", true),
+            ("9223372036", true),
+        ] {
+            let json = format!(r#"{{"ID":"7","TTL":"{ttl}","grantedTTL":"5"}}"#);
+            let found = match left(json.as_bytes()) {
+                Ok(Looked::Lives(found)) => found,
+                other => panic!("{json}: {other:?}"),
+            };
+            assert_eq!(found.by_election, by_election, "{json}");
         }
     }
 

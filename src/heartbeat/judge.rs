@@ -263,10 +263,10 @@ impl Judge {
 
     // ---- what was seen
 
-    /// Whether etcd has another leader than before, or is another etcd. A node that lags behind may
-    /// still tell of an older election.
+    /// Whether etcd has another leader than before, or is about to, or is another etcd. A node that
+    /// lags behind may still tell of an older election.
     fn is_elected(&self, found: &TimeToLive) -> bool {
-        found.term > self.term || self.cluster != Some(found.cluster)
+        found.by_election || found.term > self.term || self.cluster != Some(found.cluster)
     }
 
     /// The answer to a look: whom to suspect, and whom no longer.
@@ -284,12 +284,15 @@ impl Judge {
                 self.trouble();
             }
             Shown::Lease(found) if self.is_elected(&found) => {
+                let known = self.cluster == Some(found.cluster);
                 // An election renews every lease.
-                if self.cluster == Some(found.cluster) {
+                if known || found.by_election {
                     self.health.elected = Some(answered);
                 }
                 self.health.shaken = Some(sent);
-                (self.cluster, self.term) = (Some(found.cluster), found.term);
+                if !known || found.term > self.term {
+                    (self.cluster, self.term) = (Some(found.cluster), found.term);
+                }
                 self.health.sound_since = Some(sent);
             }
             _ if answered.saturating_duration_since(sent) > SLOW => self.trouble(),

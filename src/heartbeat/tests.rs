@@ -327,6 +327,7 @@ fn g6_a_late_owner_that_nobody_looks_at_proves_nothing() {
             remaining: Duration::from_secs(remaining),
             granted: Duration::from_secs(10),
             term: 1,
+            by_election: false,
             cluster: 1,
         };
         let sent = zero + ms(sent);
@@ -492,12 +493,48 @@ fn g6_who_is_thrown_out_after_an_election_has_not_left() {
             remaining: Duration::from_secs(5),
             granted: Duration::from_secs(5),
             term,
+            by_election: false,
             cluster: 1,
         };
         let sent = zero + ms(at);
         judge.shown(7, Shown::Lease(found), sent, sent + ms(2), 0.0);
         let finding = judge.finding(&silent, sent + ms(900));
         assert_eq!(finding, Finding::Seen(ended), "at {at} ms");
+    }
+}
+
+/// A leader that has just lost its lead says that every lease has all the time there is, and may
+/// still end those that had run out by its own clock. Of the new term it knows nothing.
+#[test]
+fn g6_the_word_of_a_lost_leader_proves_nothing() {
+    let zero = Instant::now();
+    let left = |seconds, by_election| {
+        Shown::Lease(TimeToLive {
+            remaining: Duration::from_secs(seconds),
+            granted: Duration::from_secs(5),
+            term: 2,
+            by_election,
+            cluster: 1,
+        })
+    };
+    let for_ever = left(9_223_372_036, true);
+    // The first word ever, or after a look at who has missed its renewals.
+    for before in [None, Some(left(0, false))] {
+        let mut judge = Judge::new(Check::All, 50, None, zero);
+        let late = member("go/1", 7, None);
+        judge.track(&late, zero, 0.0);
+        let mut look =
+            |shown, at: u64| judge.shown(7, shown, zero + ms(at), zero + ms(at + 2), 0.0);
+        if let Some(shown) = before {
+            look(shown, 1);
+            assert_eq!(look(shown, 2_500).len(), 1, "suspected");
+        }
+        for at in [4_600, 5_200, 5_900] {
+            assert_eq!(look(for_ever, at).len(), 0, "no sign of life");
+        }
+        assert_eq!(judge.suspicion(7, "go/1").is_some(), before.is_some());
+        let finding = judge.finding(&late, zero + ms(6_500));
+        assert_eq!(finding, Finding::Seen(Ended::Unclear), "{before:?}");
     }
 }
 
@@ -511,6 +548,7 @@ fn g6_who_was_late_before_an_election_has_not_run_out() {
             remaining: Duration::from_secs(seconds),
             granted: Duration::from_secs(5),
             term,
+            by_election: false,
             cluster,
         })
     };
@@ -558,6 +596,7 @@ fn leases_that_are_shared_and_leases_that_go_unheard() {
         remaining: Duration::from_secs(5),
         granted: Duration::from_secs(6),
         term: 2,
+        by_election: false,
         cluster: 1,
     };
     assert_eq!(judge.next(zero + ms(1)), Next::Look(7));

@@ -164,6 +164,7 @@ mod tests {
             remaining: Duration::from_secs(seconds),
             granted: Duration::from_secs(10),
             term: 2,
+            by_election: false,
             cluster: 1,
         })
     }

@@ -21,6 +21,8 @@ pub enum Bug {
     AlwaysAlive,
     /// Leases are thought to have less left than they have.
     ShortLooks,
+    /// The word of a leader that has lost its lead is taken for a renewal.
+    ForEver,
     /// What is held is never let go of.
     HoldNeverEnds,
     /// The flusher is not told that somebody lags.
@@ -41,7 +43,7 @@ pub enum Bug {
 
 impl Bug {
     /// All, and the guarantees one of which has to be named.
-    pub const ALL: [(Bug, &'static [&'static str]); 17] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 18] = [
         (Bug::ResumeAtHeader, &["G1"]),
         (Bug::SkipRelist, &["G1"]),
         (Bug::ListingWithoutDepartures, &["G1", "G2"]),
@@ -51,6 +53,7 @@ impl Bug {
         (Bug::AlwaysExpired, &["G6"]),
         (Bug::AlwaysAlive, &["G6"]),
         (Bug::ShortLooks, &["G6"]),
+        (Bug::ForEver, &["G6"]),
         (Bug::HoldNeverEnds, &["G5"]),
         (Bug::ForgottenWake, &["G5"]),
         (Bug::DropWhenFull, &["G3", "G5"]),

@@ -180,8 +180,14 @@ impl Faults {
             }
             65..78 => {
                 let within = dice.between(200, 6000);
-                store.elect(within);
-                format!("an election, {within} ms")
+                let stood = dice.permille(400);
+                store.elect(within, stood);
+                let how = if stood {
+                    ", the old leader goes on"
+                } else {
+                    ""
+                };
+                format!("an election, {within} ms{how}")
             }
             78..86 => {
                 self.stopped = now + dice.between(100, 4000);

@@ -144,6 +144,9 @@ pub struct Store {
     pub leaderless: Ms,
     /// Since when.
     pub leader_lost: Ms,
+    /// What ran out meanwhile by the clock of the old leader, who ends it when it goes on, though
+    /// the election has renewed it.
+    run_out: Vec<i64>,
     pub meanings: HashMap<Vec<u8>, Meaning>,
     /// By epoch, name and life.
     pub ends: HashMap<(usize, String, i64), End>,
@@ -167,6 +170,7 @@ impl Store {
             term: 1,
             leaderless: 0,
             leader_lost: 0,
+            run_out: Vec::new(),
             meanings: HashMap::new(),
             ends: HashMap::new(),
             changes: 0,
@@ -196,6 +200,11 @@ impl Store {
     /// Time passes; twice a second, leases that have run out are ended.
     pub fn pass(&mut self, now: Ms) {
         self.now = now;
+        if self.leads() {
+            for id in std::mem::take(&mut self.run_out) {
+                self.end_lease(id, How::Expired);
+            }
+        }
         if now % 500 == 0 && self.leads() {
             let over: Vec<i64> = self
                 .leases
@@ -247,11 +256,16 @@ impl Store {
         self.leases.remove(&id);
     }
 
-    /// Nobody leads for a while; then all leases have their whole time again.
-    pub fn elect(&mut self, within: Ms) {
+    /// Nobody leads for a while; then all leases have their whole time again. Or the leader has
+    /// `stood` still meanwhile, and goes on.
+    pub fn elect(&mut self, within: Ms, stood: bool) {
         self.term += 1;
         self.leader_lost = self.now;
         self.leaderless = self.now + within;
+        if stood {
+            let out = self.leases.iter().filter(|(_, l)| l.end <= self.leaderless);
+            self.run_out = out.map(|(id, _)| *id).collect();
+        }
         for lease in self.leases.values_mut() {
             lease.renew(self.now, self.now + within + lease.ttl);
         }
@@ -344,6 +358,7 @@ impl Store {
         let cluster = self.epoch().cluster + 1;
         self.epochs.push(Epoch::new(cluster, self.now));
         self.leases.clear();
+        self.run_out.clear();
     }
 
     /// Back by so many revisions, from a backup.
@@ -374,6 +389,7 @@ impl Store {
             lease.keys.insert(key.clone());
         }
         self.leases = leases;
+        self.run_out.clear();
         self.term += 1;
         // What had happened up to there has happened here as well.
         let (from, to, last) = (self.current(), self.epochs.len(), epoch.revision());

@@ -65,7 +65,7 @@ fn the_same_seed_runs_the_same_way() {
     };
     for seed in 0..3 {
         let (one, other) = (trace(seed), trace(seed));
-        assert!(one.1.len() > 100);
+        assert!(one.1.len() > 50, "{} lines", one.1.len());
         assert_eq!(one, other);
     }
 }

@@ -46,6 +46,7 @@ impl Lease {
             remaining: Duration::from_secs(left.as_secs()),
             granted: self.granted,
             term: 2,
+            by_election: false,
             cluster: 1,
         }
     }

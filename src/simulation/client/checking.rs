@@ -33,14 +33,23 @@ enum Doing {
     },
 }
 
+/// The node that leads until an election. While there is none, it answers on.
+const LED: usize = 0;
+const FOR_EVER: Ms = 365 * 24 * 3600 * 1000;
+
 fn time_to_live(store: &Store, lease: i64, now: Ms) -> (Shown, Option<Ms>) {
     match store.leases.get(&lease) {
         Some(found) => {
-            let left = found.end.saturating_sub(now) / 1000;
+            // A leader that has just lost its lead says "for ever", and knows of no new term.
+            let (left, term) = match store.leads() {
+                true => (found.end.saturating_sub(now), store.term),
+                false => (FOR_EVER, store.term - 1),
+            };
             let shown = Shown::Lease(TimeToLive {
-                remaining: Duration::from_secs(left),
+                remaining: Duration::from_secs(left / 1000),
                 granted: Duration::from_millis(found.ttl),
-                term: store.term,
+                term,
+                by_election: left > found.ttl,
                 cluster: store.epoch().cluster,
             });
             (shown, Some(found.end))
@@ -73,7 +82,9 @@ impl Checking {
         {
             if answer.is_none() && now >= trip.seen {
                 *answer = Some(match trip.by {
-                    Some(_) if world.store.leads() => time_to_live(world.store, *lease, now),
+                    Some(by) if world.store.leads() || by == LED => {
+                        time_to_live(world.store, *lease, now)
+                    }
                     _ => (Shown::Nothing, None),
                 });
             }
@@ -158,11 +169,13 @@ impl Client {
             (Shown::Lease(found), Some(Bug::ShortLooks)) => {
                 found.remaining = found.remaining.saturating_sub(Duration::from_secs(3));
             }
+            (Shown::Lease(found), Some(Bug::ForEver)) => found.by_election = false,
             (Shown::Gone { .. }, Some(Bug::AlwaysAlive)) if ticket.is_some() => {
                 shown = Shown::Lease(TimeToLive {
                     remaining: Duration::from_secs(1),
                     granted: Duration::from_secs(5),
                     term: world.store.term,
+                    by_election: false,
                     cluster: world.store.epoch().cluster,
                 });
             }
