@@ -24,7 +24,8 @@ const ALL: [OnConflict; 3] = [OnConflict::TakeOver, OnConflict::Wait, OnConflict
 #[test]
 fn g8_a_restored_etcd_displaces_nobody() {
     let etcd = Etcd::start();
-    let before = member(etcd.endpoint(), NAME, 3)
+    let proxy = Proxy::start(&etcd.endpoint());
+    let before = member(etcd.endpoint(), NAME, 8)
         .start()
         .expect("yesterday's");
     let backup = etcd.backup();
@@ -35,14 +36,18 @@ fn g8_a_restored_etcd_displaces_nobody() {
         for n in 0..50 {
             gateway.put(&format!("filler/{n}"), "", 0);
         }
-        let builder = member(etcd.endpoint(), NAME, 3).on_conflict(policy);
+        let builder = member(proxy.endpoint(), NAME, 3).on_conflict(policy);
         let cluster = builder.start().expect("today's");
         let mut own = Told::by(&cluster);
         let first = own.next(SOON, "Registered").incarnation();
+        // Out of its reach, or it has put things right before we have seen them.
+        proxy.black_hole();
         etcd.restore(&backup);
         let restored = gateway.get(&key(NAME)).expect("yesterday's key");
         assert!(restored.create_revision < first);
-        let again = own.next(SOON, "Registered").incarnation();
+        proxy.pass();
+        // At the latest when yesterday's lease has run out.
+        let again = own.next(SOON * 2, "Registered").incarnation();
         let now = gateway.get(&key(NAME)).expect("today's key");
         assert_eq!(now.create_revision, again);
         assert!(again > restored.create_revision, "{policy:?}");
