@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use ledger::{add, commit, delete, put};
 use programs::{SOON, end, folded, member, spawn_member, truth, view, watch};
+use serde_json::json;
 use support::etcd::Etcd;
 use support::gateway::Gateway;
 use support::process::Example;
+use support::proxy::Proxy;
 use support::wait::{throughout, until};
 
 #[test]
@@ -89,6 +91,40 @@ fn g8_a_name_in_use_is_waited_for_or_refused() {
     end(&first, libc::SIGTERM);
     waits.wait_line(SOON, |line| line["event"] == "Registered");
     end(&waits, libc::SIGTERM);
+}
+
+/// Row 23: it was taken over from before it had seen the others. That is told, and no wrong set-up.
+#[test]
+fn g8_who_is_displaced_before_it_is_synced_says_so_and_stays_out() {
+    let etcd = Etcd::start();
+    let gateway = etcd.gateway();
+    for n in 0..200 {
+        let value = json!({ "id": n.to_string(), "type": "many", "metadata": {
+            "m": "x".repeat(500) }, "frontend": false, "hostname": "vm" });
+        gateway.put(&format!("pitaya/servers/many/{n}"), value.to_string(), 0);
+    }
+    // What the registration takes gets through; a listing of all does not.
+    let proxy = Proxy::start(&etcd.endpoint());
+    proxy.cut_after(20_000);
+    // It looks at its key each TTL; nothing else tells it.
+    let name = [
+        "--json",
+        "--type",
+        "gate",
+        "--id",
+        "1",
+        "--ttl",
+        "3",
+        "--endpoints",
+    ];
+    let proxied = proxy.endpoint();
+    let first = Example::spawn("member", [&name[..], &[&proxied]].concat());
+    first.wait_line(SOON, |line| line["event"] == "Registered");
+    let (second, _) = member(&etcd, "1", &[]);
+    first.wait_line(SOON, |line| line["event"] == "Displaced");
+    throughout(Duration::from_millis(500), "it stays", || first.running());
+    end(&first, libc::SIGTERM);
+    end(&second, libc::SIGTERM);
 }
 
 /// Its first line is all that a program needs; the commands it proposes to people do work.

@@ -120,15 +120,18 @@ pub fn fail(error: &dyn std::fmt::Display) -> ! {
 }
 
 /// Starts without waiting for etcd, so that a signal is heard from the first moment on; but what
-/// no waiting can mend ends the program, as long as it has not been ready.
+/// no waiting can mend ends the program, as long as it has not been ready. Not a conflict: the
+/// listener hears of that one, and says what becomes of it.
 pub fn start(builder: Builder) -> Arc<Cluster> {
     let cluster = builder.start_without_store().start();
     let cluster = Arc::new(cluster.unwrap_or_else(|error| fail(&error)));
     let watched = Arc::clone(&cluster);
     std::thread::spawn(move || {
         let mut hopeless = None;
+        let conflict = |error: &Error| matches!(error, Error::Conflict { .. });
         let settled = |_: &[_]| {
-            hopeless = watched.last_error().filter(Error::is_setup);
+            let error = watched.last_error().filter(|error| !conflict(error));
+            hopeless = error.filter(Error::is_setup);
             hopeless.is_some() || watched.is_synced()
         };
         watched.wait_for(settled, Duration::from_secs(24 * 3600));
