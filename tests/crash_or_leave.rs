@@ -30,7 +30,9 @@ fn ends(default: usize) -> usize {
 /// Within this a newcomer is looked at for the first time; who goes sooner can't be judged.
 const UNSEEN: Duration = Duration::from_millis(1500);
 
-fn crash_or_leave(each: usize, most_ttl: u64, what: &str) {
+/// On a busy machine an answer may come after the verdict's time-out, or we may have been held up
+/// ourselves: then a leave is told with less of a reason, or some end as unknown. Never as another.
+fn crash_or_leave(each: usize, most_ttl: u64, busy: bool) {
     let etcd = Etcd::start();
     let cluster = observer(etcd.endpoint())
         .stall_bound(Duration::from_secs(10))
@@ -55,15 +57,16 @@ fn crash_or_leave(each: usize, most_ttl: u64, what: &str) {
         };
         let gone = all.iter().find(of).expect("all were told");
         let lived = *ended - *began;
-        let expected = if plan.graceful {
-            "(revoked)"
-        } else {
-            "(lease-expired)"
+        let expected: &[&str] = match (plan.graceful, busy) {
+            (true, false) => &["(revoked)"],
+            (true, true) => &["(revoked)", "(deregistered)"],
+            (false, _) => &["(lease-expired)"],
         };
-        let line = format!("TTL {} s, lived {lived:?}: {}", plan.ttl, gone.text);
+        let end = if plan.graceful { "left" } else { "died" };
+        let line = format!("TTL {} s, {end} after {lived:?}: {}", plan.ttl, gone.text);
         if gone.text.ends_with("(unknown)") {
             unknown.push((lived, line));
-        } else if !gone.text.ends_with(expected) {
+        } else if !expected.iter().any(|reason| gone.text.ends_with(reason)) {
             wrong.push(line);
         }
         if plan.graceful {
@@ -74,9 +77,10 @@ fn crash_or_leave(each: usize, most_ttl: u64, what: &str) {
     let stats = cluster.stats();
     let span = began.elapsed().as_secs_f64();
     println!(
-        "{what}: {each} leaves and {each} crashes in {span:.0} s: {} wrong, {} unknown, {} suspected; \
+        "{}: {each} leaves and {each} crashes in {span:.0} s: {} wrong, {} unknown, {} suspected; \
          a leave is told after {:?} (median), {:?} (worst); {:.0} checks a second; CPU of this \
          process {:.1} %",
+        if busy { "busy" } else { "idle" },
         wrong.len(),
         unknown.len(),
         told.all("Suspect").len(),
@@ -91,14 +95,15 @@ fn crash_or_leave(each: usize, most_ttl: u64, what: &str) {
         .iter()
         .filter(|(lived, _)| *lived > UNSEEN)
         .collect();
-    assert!(too_old.is_empty(), "{too_old:#?}");
+    let held_up = if busy { each / 10 } else { 0 };
+    assert!(too_old.len() <= held_up, "{too_old:#?}");
     assert!(unknown.len() <= each / 4 + 1, "{unknown:#?}");
 }
 
 #[test]
 fn g6_crash_or_leave_is_told_by_the_lease() {
     let _alone = ALONE.lock();
-    crash_or_leave(ends(100), 10, "idle");
+    crash_or_leave(ends(100), 10, false);
 }
 
 /// The same while every core is wanted by others. A longer run has longer lives, too.
@@ -116,7 +121,7 @@ fn g6_crash_or_leave_under_load() {
             });
         }
         let most_ttl = if ends(0) == 0 { 5 } else { 10 };
-        let result = std::panic::catch_unwind(|| crash_or_leave(ends(30), most_ttl, "busy"));
+        let result = std::panic::catch_unwind(|| crash_or_leave(ends(30), most_ttl, true));
         stop.store(true, Ordering::Relaxed);
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
