@@ -131,7 +131,7 @@ impl Hub {
 
     /// A listing shows that etcd may be another than before.
     pub fn doubt_store(&self) {
-        self.state.lock().judge.doubt_store();
+        self.state.lock().judge.doubt_store(Instant::now());
     }
 
     /// etcd is out of reach. `concerns`: users may want to know the reason.

@@ -256,9 +256,19 @@ impl Judge {
         self.health.sound_since = None;
     }
 
-    /// etcd may be another than before, under the same id: its terms don't compare.
-    pub fn doubt_store(&mut self) {
+    /// etcd may be another than before, under the same id: its terms don't compare, and what was
+    /// seen of its leases may not hold.
+    pub fn doubt_store(&mut self, now: Instant) {
         self.term = 0;
+        self.health.shaken = Some(now);
+    }
+
+    /// What comes now is of that etcd.
+    pub fn listed(&mut self, cluster: u64, now: Instant) {
+        // G6: in another one, leases have their whole time, whatever was seen of them before.
+        if self.cluster.is_some_and(|known| known != cluster) {
+            self.health.shaken = Some(now);
+        }
     }
 
     // ---- what was seen

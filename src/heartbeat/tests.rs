@@ -584,6 +584,41 @@ fn g6_who_was_late_before_an_election_has_not_run_out() {
     }
 }
 
+/// The watch has found another etcd before any look did.
+#[test]
+fn g6_who_was_late_in_another_etcd_has_not_run_out() {
+    let zero = Instant::now();
+    let at = |millis| zero + ms(millis);
+    for (what, ended) in [
+        (None, Ended::RanOut),
+        (Some(Some(1)), Ended::RanOut),
+        (Some(Some(5)), Ended::Unclear),
+        // Of the same id, and yet another.
+        (Some(None), Ended::Unclear),
+    ] {
+        let mut judge = Judge::new(Check::All, 50, None, zero);
+        let late = member("go/1", 7, None);
+        judge.track(&late, zero, 0.0);
+        for (remaining, millis) in [(4, 0), (0, 4500)] {
+            let found = TimeToLive {
+                remaining: Duration::from_secs(remaining),
+                granted: Duration::from_secs(5),
+                term: 2,
+                by_election: false,
+                cluster: 1,
+            };
+            judge.shown(7, Shown::Lease(found), at(millis), at(millis + 2), 0.0);
+        }
+        match what {
+            Some(Some(cluster)) => judge.listed(cluster, at(4600)),
+            Some(None) => judge.doubt_store(at(4600)),
+            None => {}
+        }
+        let finding = judge.finding(&late, at(5800));
+        assert_eq!(finding, Finding::Seen(ended), "{what:?}");
+    }
+}
+
 /// Several members on one lease; a lease that was found gone before the watch told of it.
 #[test]
 fn leases_that_are_shared_and_leases_that_go_unheard() {

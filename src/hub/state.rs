@@ -162,6 +162,7 @@ impl State {
 
     pub fn listing(&mut self, listing: Listing, revision: i64, cluster: u64, now: Instant) -> Told {
         let mut out = Output::default();
+        self.judge.listed(cluster, now);
         let scene = self.scene(now);
         self.roster.listing(listing, revision, cluster, &mut out);
         let told = self.publish(out, &scene);

@@ -262,6 +262,8 @@ impl Store {
         self.term += 1;
         self.leader_lost = self.now;
         self.leaderless = self.now + within;
+        // Whoever stood still for another election goes on as none of this one.
+        self.run_out.clear();
         if stood {
             let out = self.leases.iter().filter(|(_, l)| l.end <= self.leaderless);
             self.run_out = out.map(|(id, _)| *id).collect();
