@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use ledger::{add, commit, delete, put};
 use programs::{SOON, end, folded, member, spawn_member, truth, view, watch};
-use serde_json::json;
 use support::etcd::Etcd;
 use support::gateway::Gateway;
 use support::process::Example;
@@ -97,28 +96,18 @@ fn g8_a_name_in_use_is_waited_for_or_refused() {
 #[test]
 fn g8_who_is_displaced_before_it_is_synced_says_so_and_stays_out() {
     let etcd = Etcd::start();
-    let gateway = etcd.gateway();
-    for n in 0..200 {
-        let value = json!({ "id": n.to_string(), "type": "many", "metadata": {
-            "m": "x".repeat(500) }, "frontend": false, "hostname": "vm" });
-        gateway.put(&format!("pitaya/servers/many/{n}"), value.to_string(), 0);
+    for kind in ["a", "b"] {
+        let many = (0..100).map(|n| put(&format!("{kind}/{n}"), n));
+        commit(&etcd.gateway(), many.collect());
     }
     // What the registration takes gets through; a listing of all does not.
     let proxy = Proxy::start(&etcd.endpoint());
     proxy.cut_after(20_000);
     // It looks at its key each TTL; nothing else tells it.
-    let name = [
-        "--json",
-        "--type",
-        "gate",
-        "--id",
-        "1",
-        "--ttl",
-        "3",
-        "--endpoints",
-    ];
+    let name = ["--type", "gate", "--id", "1", "--ttl", "3"];
     let proxied = proxy.endpoint();
-    let first = Example::spawn("member", [&name[..], &[&proxied]].concat());
+    let options = ["--json", "--endpoints", &proxied];
+    let first = Example::spawn("member", [&options[..], &name].concat());
     first.wait_line(SOON, |line| line["event"] == "Registered");
     let (second, _) = member(&etcd, "1", &[]);
     first.wait_line(SOON, |line| line["event"] == "Displaced");

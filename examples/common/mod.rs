@@ -128,10 +128,10 @@ pub fn start(builder: Builder) -> Arc<Cluster> {
     let watched = Arc::clone(&cluster);
     std::thread::spawn(move || {
         let mut hopeless = None;
-        let conflict = |error: &Error| matches!(error, Error::Conflict { .. });
+        let beyond_waiting =
+            |error: &Error| error.is_setup() && !matches!(error, Error::Conflict { .. });
         let settled = |_: &[_]| {
-            let error = watched.last_error().filter(|error| !conflict(error));
-            hopeless = error.filter(Error::is_setup);
+            hopeless = watched.last_error().filter(beyond_waiting);
             hopeless.is_some() || watched.is_synced()
         };
         watched.wait_for(settled, Duration::from_secs(24 * 3600));
