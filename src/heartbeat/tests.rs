@@ -2,6 +2,7 @@
 
 mod elections;
 mod model;
+mod suspicion;
 
 use std::time::{Duration, Instant};
 
@@ -157,35 +158,6 @@ proptest! {
             Ended::RanOut => prop_assert!(crash),
             Ended::Unclear => {}
         }
-    }
-
-    /// Owners that renew in time, half a second late at most, are never suspected; one that stops is
-    /// before half its time has passed, and is cleared when it goes on.
-    #[test]
-    fn suspicion_comes_in_time_and_to_nobody_else(
-        ttl in 6..61u64,
-        late in prop::collection::vec(0..500u64, 1..4),
-        stop in 1.0..4.0f64,
-        trips in trips(),
-        fractions in prop::collection::vec(0.0..1.0f64, 1..9),
-    ) {
-        let until = Duration::from_secs(ttl).mul_f64(stop);
-        let mut lease = Lease::kept(ttl, until, &late);
-        let half = until + lease.granted / 2;
-        let on = half + ms(300);
-        lease.renewed.push(on);
-        let zero = Instant::now();
-        let mut run = Run::new(zero, 50);
-        run.judge.track(&member("a/1", 7, None), zero, 0.3);
-        // Two gaps to the next look, one more look to be sure, and the way there and back.
-        let clear = on + lease.granted / 5 + ms(500 + 400);
-        let doubts = run.until(clear, &fractions, &trips, |_| &lease);
-        let at: Vec<_> = doubts.iter().map(|(at, doubt)| (*at, doubt.evidence.is_some())).collect();
-        prop_assert_eq!(at.len(), 2, "{:?} until {:?}", &doubts, until);
-        // The question that tells it is asked before half of the time has passed.
-        let told = half + ms(120);
-        prop_assert!(at[0].1 && at[0].0 > until && at[0].0 < told, "{:?}, stopped {:?}", &at, until);
-        prop_assert!(!at[1].1 && at[1].0 >= on, "{:?}, on {:?}", &at, on);
     }
 
     /// G6: nobody is suspected while etcd does not answer, nor right after, nor if we were late.

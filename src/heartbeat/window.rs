@@ -20,6 +20,8 @@ const GUARD: Duration = Duration::from_millis(300);
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// With less to live, a missed renewal can't show before half of it has passed.
 const SHORT: Duration = Duration::from_secs(5);
+/// The golden section of a second: looks so far apart divide it the most evenly.
+const EVENLY: Duration = Duration::from_millis(382);
 /// Between two looks at the same lease, at least.
 const LEAST_GAP: Duration = Duration::from_millis(100);
 
@@ -122,21 +124,11 @@ impl Window {
     pub fn due(&self, fraction: f64) -> Instant {
         let width = self.latest.saturating_duration_since(self.earliest);
         let granted = self.last.granted;
-        let gap = match granted / 10 {
-            // So wide a window would show a missed renewal only after half the time to live.
-            gap if least(granted) < granted / 2 + width && granted > SHORT => gap / 2,
-            gap => gap,
-        };
-        let gap = gap.max(2 * LEAST_GAP);
-        let from = self.last.answered + gap;
-        // Half way through the window (or so) a look halves it, for the second that it brings us is
-        // then cut off or not.
-        let middle = self.earliest + width.mul_f64(0.25 + 0.5 * fraction);
-        let halving = (middle.saturating_duration_since(from).subsec_nanos()) as u64;
-        let halving = Duration::from_nanos(halving);
-        let due = match middle > from && halving <= gap {
-            true => from + halving,
-            false => from + gap.mul_f64(0.5 * fraction),
+        let due = match granted > SHORT && least(granted) < granted / 2 + width {
+            // So wide a window would show a missed renewal only after half the time to live. Each
+            // look cuts it where its own second begins.
+            true => (self.last.sent + EVENLY).max(self.last.answered + 2 * LEAST_GAP),
+            false => self.halving(width, (granted / 10).max(2 * LEAST_GAP), fraction),
         };
         if self.is_overdue() {
             // In its last moment the owner may still renew it, and then leave.
@@ -148,6 +140,19 @@ impl Window {
         let soonest = self.last.answered + LEAST_GAP;
         let telling = self.latest.checked_sub(left).unwrap_or(soonest);
         due.min(telling.max(soonest))
+    }
+
+    /// Half way through the window (or so) a look halves it, for the second that it brings us is then
+    /// cut off or not. Where that is too far off: after `gap`, or a little later.
+    fn halving(&self, width: Duration, gap: Duration, fraction: f64) -> Instant {
+        let from = self.last.answered + gap;
+        let middle = self.earliest + width.mul_f64(0.25 + 0.5 * fraction);
+        let halving = (middle.saturating_duration_since(from).subsec_nanos()) as u64;
+        let halving = Duration::from_nanos(halving);
+        match middle > from && halving <= gap {
+            true => from + halving,
+            false => from + gap.mul_f64(0.5 * fraction),
+        }
     }
 
     /// A look that comes later than this may find that it is too late to tell a leave from a crash.

@@ -48,7 +48,7 @@ impl Bug {
         (Bug::SkipRelist, &["G1"]),
         (Bug::ListingWithoutDepartures, &["G1", "G2"]),
         (Bug::BlindReconcile, &["G1"]),
-        (Bug::BackwardsResponse, &["G1", "G2"]),
+        (Bug::BackwardsResponse, &["G1", "G2", "G6"]),
         (Bug::NotesUnread, &["G6"]),
         (Bug::AlwaysExpired, &["G6"]),
         (Bug::AlwaysAlive, &["G6"]),

@@ -90,14 +90,16 @@ impl Oracle {
         })
     }
 
-    /// Whether its departure still waits, and a restore has brought back that very life.
+    /// Whether its departure still waits, and a restore has brought back that very life; it may
+    /// have gone once more since.
     pub fn is_restored(&self, member: &Member) -> bool {
-        let due = self
-            .due
-            .get(&(member.name().to_owned(), member.incarnation()));
+        let life = (member.name().to_owned(), member.incarnation());
+        let Some(due) = self.due.get(&life) else {
+            return false;
+        };
         let there = self.view.get(member.name());
-        due.is_some_and(|due| due[0].epoch != self.epoch)
-            && there.is_some_and(|there| there.life == member.incarnation())
+        let there = there.is_some_and(|there| there.life == member.incarnation());
+        due[0].epoch != self.epoch && (there || due.len() > 1)
     }
 
     fn departs(&mut self, name: &str, old: &Expected, revision: i64, causes: Causes, now: Ms) {
