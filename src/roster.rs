@@ -260,7 +260,11 @@ impl Roster {
         for ByName(old) in &self.members {
             let (cause, successor) = match (next.get(old.name()), spoilt.get(old.name())) {
                 (Some(ByName(new)), _) if same_life(old, new, new_epoch) => continue,
-                (Some(ByName(new)), _) => (DownCause::Replaced, Some(new.incarnation())),
+                // By a key of its own, or where etcd is another, maybe of the same incarnation.
+                (Some(ByName(new)), _) => match new.incarnation() == old.incarnation() {
+                    true => (DownCause::Replaced, Some(new.revision())),
+                    false => (DownCause::Replaced, Some(new.incarnation())),
+                },
                 // Its value went bad: the last good one stays, as long as it is the same life.
                 (None, Some((life, lease))) if !new_epoch && *life == old.incarnation() => {
                     next.insert(ByName(match *lease == old.lease() {
@@ -393,12 +397,13 @@ fn unexplained(member: Arc<Member>, revision: i64) -> Event {
     }
 }
 
-/// Whether two values are of one life of a member. Across epochs equal incarnations may be chance:
-/// then the process' token, or an equal value, has to vouch for it.
+/// Whether two values are of one life of a member, as a listing shows it. Across epochs, which need
+/// not be seen to be two, equal incarnations may be chance: the process' token tells; without one,
+/// an equal value has to vouch for it where the epoch is known to be another.
 fn same_life(old: &Member, new: &Member, new_epoch: bool) -> bool {
     let same_process = || match (old.instance(), new.instance()) {
         (Some(old), Some(new)) => old == new,
-        _ => old.document() == new.document(),
+        _ => !new_epoch || old.document() == new.document(),
     };
-    old.incarnation() == new.incarnation() && (!new_epoch || same_process())
+    old.incarnation() == new.incarnation() && same_process()
 }

@@ -126,6 +126,29 @@ fn g3_a_restart_across_a_gap_is_a_pair_with_departures_first() {
     );
 }
 
+/// Failure-modes row 7: an etcd that was restored, and had come as far again when it was listed.
+#[test]
+fn g3_another_process_of_the_same_incarnation_is_another_life() {
+    let of = |token: &str, revision| {
+        let document = Document {
+            instance: Some(token.into()),
+            ..Document::default()
+        };
+        let value = document.to_json("a/1");
+        Kv {
+            value,
+            ..kv("a/1", 2, revision, 7)
+        }
+    };
+    let mut s = Scribe::new(9);
+    s.listing(vec![of("x", 3)], 4);
+    assert!(s.listing(vec![of("x", 3)], 5).is_empty());
+    assert_eq!(
+        s.listing(vec![of("y", 6)], 6),
+        ["ServerDown a/1@2 (replaced) r6", "AddMember a/1@2 r6"]
+    );
+}
+
 #[test]
 fn g2_a_revision_that_was_applied_is_never_applied_again() {
     let mut s = Scribe::new(9);

@@ -200,10 +200,11 @@ impl Oracle {
         for (name, old) in std::mem::take(&mut self.view) {
             let vouched = |new: &Expected| match (&old.meaning.token, &new.meaning.token) {
                 (Some(old), Some(new)) => old == new,
-                _ => old.meaning == new.meaning,
+                _ => !anew || old.meaning == new.meaning,
             };
             let (cause, gone) = match (next.get(&name), spoilt.get(&name)) {
-                (Some(new), _) if new.life == old.life && (!anew || vouched(new)) => continue,
+                (Some(new), _) if new.life == old.life && vouched(new) => continue,
+                (Some(new), _) if new.life == old.life => ("replaced", new.revision),
                 (Some(new), _) => ("replaced", new.life),
                 (None, Some((life, lease))) if !anew && *life == old.life => {
                     let lease = *lease;

@@ -151,9 +151,10 @@ impl Oracle {
         let mut departures = Vec::new();
         for (name, old) in std::mem::take(&mut self.view) {
             let (why, gone) = match (next.get(&name), spoilt.get(&name)) {
-                (Some(new), _) if new.life == old.life && (!epoch || vouched(&old, new)) => {
+                (Some(new), _) if new.life == old.life && vouched(&old, new, epoch) => {
                     continue;
                 }
+                (Some(new), _) if new.life == old.life => ("replaced", new.revision),
                 (Some(new), _) => ("replaced", new.life),
                 (None, Some((life, lease))) if !epoch && *life == old.life => {
                     next.insert(
@@ -178,10 +179,10 @@ impl Oracle {
 }
 
 /// Whether it is the same process, though an equal incarnation proves nothing.
-fn vouched(old: &Expected, new: &Expected) -> bool {
+fn vouched(old: &Expected, new: &Expected, epoch: bool) -> bool {
     match (&old.document.instance, &new.document.instance) {
         (Some(old), Some(new)) => old == new,
-        _ => old.document == new.document,
+        _ => !epoch || old.document == new.document,
     }
 }
 
