@@ -99,8 +99,9 @@ impl Hub {
         report(&self.change(|state, now| state.events(batch, now)));
     }
 
-    pub fn listing(&self, listing: Listing, revision: i64, cluster: u64) {
-        report(&self.change(|state, now| state.listing(listing, revision, cluster, now)));
+    /// Complete, as of that revision of that cluster; listed because of this.
+    pub fn listing(&self, listing: Listing, of: (i64, u64), why: Why) {
+        report(&self.change(|state, now| state.listing(listing, of, why, now)));
     }
 
     /// An empty listing that knows what the view holds.
@@ -127,11 +128,6 @@ impl Hub {
         if let Some(revision) = restored {
             log::info!("etcd is back; the view stands at revision {revision}");
         }
-    }
-
-    /// A listing shows that etcd may be another than before.
-    pub fn doubt_store(&self) {
-        self.state.lock().judge.doubt_store(Instant::now());
     }
 
     /// etcd is out of reach. `concerns`: users may want to know the reason.

@@ -109,6 +109,13 @@ pub(crate) enum Why {
     Room,
 }
 
+impl Why {
+    /// Whether etcd may be another, under the same id: wiped or restored.
+    pub fn doubts_store(self) -> bool {
+        matches!(self, Why::LostEvents | Why::WentBack)
+    }
+}
+
 /// Counters that the threads write and [`Stats`] reads.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {

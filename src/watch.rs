@@ -150,10 +150,8 @@ impl Watcher {
         let wait = self.react(reaction);
         if let Some((revision, cluster)) = revision {
             self.counters.relist(why);
-            if matches!(why, Why::LostEvents | Why::WentBack) {
-                self.hub.doubt_store();
-            }
-            self.hub.listing(listing.complete(), revision, cluster);
+            self.hub
+                .listing(listing.complete(), (revision, cluster), why);
             let (members, took) = (self.hub.known(), started.elapsed());
             log::info!("listed {members} members at revision {revision} in {took:?} ({why:?})");
         }

@@ -14,6 +14,7 @@ use crate::etcd::TimeToLive;
 use crate::event::{Event, Evidence};
 use crate::member::Member;
 use crate::settings::Check;
+use crate::stats::Why;
 
 /// Waking up so much later than planned, we may have been held up like those we look at.
 const LATE: Duration = Duration::from_millis(250);
@@ -256,18 +257,15 @@ impl Judge {
         self.health.sound_since = None;
     }
 
-    /// etcd may be another than before, under the same id: its terms don't compare, and what was
-    /// seen of its leases may not hold.
-    pub fn doubt_store(&mut self, now: Instant) {
-        self.term = 0;
-        self.health.shaken = Some(now);
-    }
-
-    /// What comes now is of that etcd.
-    pub fn listed(&mut self, cluster: u64, now: Instant) {
+    /// What comes now is of that etcd, listed anew because of this.
+    pub fn listed(&mut self, cluster: u64, why: Why, now: Instant) {
         // G6: in another one, leases have their whole time, whatever was seen of them before.
-        if self.cluster.is_some_and(|known| known != cluster) {
+        if why.doubts_store() || self.cluster.is_some_and(|known| known != cluster) {
             self.health.shaken = Some(now);
+        }
+        if why.doubts_store() {
+            // Its terms need not compare, either.
+            self.term = 0;
         }
     }
 

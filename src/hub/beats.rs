@@ -158,6 +158,7 @@ mod tests {
     use crate::kv::{Kv, KvEvent};
     use crate::member::Document;
     use crate::settings::Check;
+    use crate::stats::Why;
 
     fn left(seconds: u64) -> Shown {
         Shown::Lease(TimeToLive {
@@ -202,7 +203,7 @@ mod tests {
                 kv("t/3", 3, 8),
                 kv("t/4", 4, 9),
             ]);
-            state.listing(listing.complete(), 4, 1, now);
+            state.listing(listing.complete(), (4, 1), Why::First, now);
             looks(&mut state, &mut now, 8, &[9]);
             looks(&mut state, &mut now, 7, &[9, 9, 3]);
             looks(&mut state, &mut now, 9, &[9, 9, 3]);
@@ -223,7 +224,7 @@ mod tests {
         let mut state = checking(Check::Silent);
         let mut listing = state.new_listing();
         listing.page(vec![kv("go/1", 1, 7)]);
-        state.listing(listing.complete(), 1, 1, now);
+        state.listing(listing.complete(), (1, 1), Why::First, now);
         let told = looks(&mut state, &mut now, 7, &[9, 9, 3]);
         assert_eq!(told, ["Suspect go/1"]);
         let speaking = |mod_revision, lease| {
@@ -256,7 +257,7 @@ mod tests {
             let mut state = observing();
             let mut listing = state.new_listing();
             listing.page(vec![kv("go/1", 5, 7)]);
-            state.listing(listing.complete(), 5, 1, now);
+            state.listing(listing.complete(), (5, 1), Why::First, now);
             state.shown(7, left(8), (now, now), now);
             let gone = KvEvent::Delete {
                 key: kv("go/1", 5, 7).key,

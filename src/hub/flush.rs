@@ -70,6 +70,7 @@ mod tests {
     use super::super::Options;
     use super::super::state::tests::{kv, observing};
     use super::*;
+    use crate::stats::Why;
 
     /// A pass over all for each event that each of them is told would be quadratic.
     #[test]
@@ -77,7 +78,7 @@ mod tests {
         let mut state = observing();
         let mut listing = state.new_listing();
         listing.page((1..=5).map(|n| kv(&format!("t/{n}"), n, 0)).collect());
-        state.listing(listing.complete(), 5, 1, Instant::now());
+        state.listing(listing.complete(), (5, 1), Why::First, Instant::now());
         let subscribe = |state: &mut State| state.subscribe(Options::new().capacity(1)).1;
         let idle = subscribe(&mut state);
         let gone = subscribe(&mut state);

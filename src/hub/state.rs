@@ -160,9 +160,15 @@ impl State {
         self.publish(out, &scene)
     }
 
-    pub fn listing(&mut self, listing: Listing, revision: i64, cluster: u64, now: Instant) -> Told {
+    pub fn listing(
+        &mut self,
+        listing: Listing,
+        (revision, cluster): (i64, u64),
+        why: Why,
+        now: Instant,
+    ) -> Told {
         let mut out = Output::default();
-        self.judge.listed(cluster, now);
+        self.judge.listed(cluster, why, now);
         let scene = self.scene(now);
         self.roster.listing(listing, revision, cluster, &mut out);
         let told = self.publish(out, &scene);

@@ -15,7 +15,7 @@ use super::book::Book;
 use super::bug::Bug;
 use super::dice::Dice;
 use super::network::Network;
-use super::oracle::Oracle;
+use super::oracle::{Due, Oracle};
 use super::store::{Ms, Store, keys};
 use crate::delay::MassLoss;
 use crate::event::{DownCause, Event, RemoveReason};
@@ -240,10 +240,11 @@ impl Client {
                 return Ok(());
             }
             // Held in a mass loss, and back: maybe, after a restore, under the same incarnation.
-            Event::UpdateMember { previous, member }
-                if member.incarnation() != previous.incarnation()
-                    || self.oracle.is_restored(previous) =>
-            {
+            Event::UpdateMember { previous, member } => {
+                if member.incarnation() == previous.incarnation() {
+                    self.oracle.updated(member);
+                    return Ok(());
+                }
                 "back"
             }
             Event::Suspect { evidence, member } => {
@@ -266,13 +267,14 @@ impl Client {
             Event::UpdateMember { previous, .. } => previous,
             _ => event.member().expect("a departure"),
         };
-        let key = (gone.name().to_owned(), gone.incarnation());
-        let Some(due) = self.oracle.due.get_mut(&key).filter(|due| !due.is_empty()) else {
+        let revision = event.revision().filter(|_| told != "back");
+        let due = self
+            .oracle
+            .take_due(gone.name(), gone.incarnation(), revision);
+        let Some(due) = due else {
             let guarantee = if self.prompt.lost { "G7" } else { "G6" };
             return wrong(guarantee, "nothing said that it is gone".into());
         };
-        let due = due.remove(0);
-        self.oracle.due.retain(|_, due| !due.is_empty());
         self.counts.departures += 1;
         if told == "back" {
             let process = due.token.is_some()
@@ -316,17 +318,9 @@ impl Client {
             self.prompt.settle();
         }
         let longest = verdict + GATHER + hold + SLACK;
-        for ((name, life), due) in &self.oracle.due {
-            if due
-                .iter()
-                .any(|due| now > due.since.max(self.excused) + longest)
-            {
-                return wrong(
-                    "G5",
-                    format!("the departure of {name}@{life} is held too long: {due:?}"),
-                );
-            }
-        }
+        let excused = self.excused;
+        let late = |due: &Due| now > due.since.max(excused) + longest;
+        self.oracle.settle(late).or_else(|what| wrong("G5", what))?;
         if !std::mem::take(&mut self.changed) {
             return Ok(());
         }

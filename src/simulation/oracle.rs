@@ -25,6 +25,9 @@ pub struct Due {
     pub revision: i64,
     pub causes: Causes,
     pub token: Option<String>,
+    /// An update was told that may have been of its coming back, in a restored etcd; or an older one
+    /// of that life.
+    pub may_be_back: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -90,16 +93,51 @@ impl Oracle {
         })
     }
 
-    /// Whether its departure still waits, and a restore has brought back that very life; it may
-    /// have gone once more since.
-    pub fn is_restored(&self, member: &Member) -> bool {
+    /// An update within a life is told. If its departure waits, and a restore has brought back that
+    /// very life (which may have gone once more since), that departure need not be told.
+    pub fn updated(&mut self, member: &Member) {
         let life = (member.name().to_owned(), member.incarnation());
-        let Some(due) = self.due.get(&life) else {
-            return false;
+        let Some(due) = self.due.get_mut(&life) else {
+            return;
         };
         let there = self.view.get(member.name());
         let there = there.is_some_and(|there| there.life == member.incarnation());
-        due[0].epoch != self.epoch && (there || due.len() > 1)
+        let restored = due[0].epoch != self.epoch && (there || due.len() > 1);
+        let process = due[0].token.is_some() && due[0].token.as_deref() == member.instance();
+        due[0].may_be_back |= restored && process;
+    }
+
+    /// The departure of that life that was told now, at this revision, or (`None`) is not told,
+    /// because it has come back as another life.
+    pub fn take_due(&mut self, name: &str, life: i64, revision: Option<i64>) -> Option<Due> {
+        let key = (name.to_owned(), life);
+        let due = self.due.get_mut(&key)?;
+        // Where both went at one revision, each in its history: rather the later.
+        if let [first, second, ..] = &due[..] {
+            let is_first = revision == Some(first.revision) && revision != Some(second.revision);
+            if first.may_be_back && !is_first {
+                due.remove(0);
+            }
+        }
+        let taken = due.remove(0);
+        if due.is_empty() {
+            self.due.remove(&key);
+        }
+        Some(taken)
+    }
+
+    /// Who is held no longer has come back, or is there for too long.
+    pub fn settle(&mut self, late: impl Fn(&Due) -> bool) -> Result<(), String> {
+        for ((name, life), due) in &mut self.due {
+            due.retain(|due| !(due.may_be_back && late(due)));
+            if due.iter().any(&late) {
+                return Err(format!(
+                    "the departure of {name}@{life} is held too long: {due:?}"
+                ));
+            }
+        }
+        self.due.retain(|_, due| !due.is_empty());
+        Ok(())
     }
 
     fn departs(&mut self, name: &str, old: &Expected, revision: i64, causes: Causes, now: Ms) {
@@ -109,6 +147,7 @@ impl Oracle {
             revision,
             causes,
             token: old.meaning.token.clone(),
+            may_be_back: false,
         };
         self.due
             .entry((name.to_owned(), old.life))

@@ -152,6 +152,8 @@ pub struct Store {
     pub ends: HashMap<(usize, String, i64), End>,
     /// Puts and deletes of members' keys.
     pub changes: u64,
+    /// For how long each lease was granted that ever was.
+    granted: HashMap<i64, Ms>,
     next_lease: i64,
     now: Ms,
     ending: How,
@@ -174,6 +176,7 @@ impl Store {
             meanings: HashMap::new(),
             ends: HashMap::new(),
             changes: 0,
+            granted: HashMap::new(),
             next_lease: 1000,
             now: 0,
             ending: How::Deleted,
@@ -222,6 +225,7 @@ impl Store {
 
     pub fn grant(&mut self, ttl: Ms) -> i64 {
         self.next_lease += 1;
+        self.granted.insert(self.next_lease, ttl);
         let (end, keys) = (self.now + ttl, BTreeSet::new());
         self.leases.insert(
             self.next_lease,
@@ -380,7 +384,7 @@ impl Store {
             .iter()
             .filter(|(_, kv)| kv.lease != 0)
         {
-            let ttl = self.leases.get(&kv.lease).map_or(5000, |lease| lease.ttl);
+            let ttl = self.granted[&kv.lease];
             let end = self.now + ttl;
             let lease = leases.entry(kv.lease).or_insert_with(|| Lease {
                 ttl,

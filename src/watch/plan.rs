@@ -240,8 +240,11 @@ impl Plan {
                 let next = self.next(State::Watch);
                 self.contact(next, now)
             }
-            // Its pages outlived their revision: from the start.
-            Err(Failure::NoSuchRevision) => self.anew(Why::Compacted, now),
+            // Its pages outlived their revision: from the start. A doubt stays.
+            Err(Failure::NoSuchRevision) => match self.state {
+                State::List(why) if why.doubts_store() => self.anew(why, now),
+                _ => self.anew(Why::Compacted, now),
+            },
             Err(other) => self.failed(Trouble::Unasked(other), now),
         }
     }

@@ -9,6 +9,7 @@ use crate::heartbeat::judge::{Judge, Shown};
 use crate::heartbeat::verdict::Finding;
 use crate::heartbeat::window::Ended;
 use crate::settings::Check;
+use crate::stats::Why;
 
 /// What a look shows of a lease of 5 s.
 fn found(seconds: u64, term: u64, by_election: bool, cluster: u64) -> Shown {
@@ -149,10 +150,11 @@ fn g6_who_was_late_in_another_etcd_has_not_run_out() {
     let at = |millis| zero + ms(millis);
     for (what, ended) in [
         (None, Ended::RanOut),
-        (Some(Some(1)), Ended::RanOut),
-        (Some(Some(5)), Ended::Unclear),
-        // Of the same id, and yet another.
-        (Some(None), Ended::Unclear),
+        (Some((1, Why::Behind)), Ended::RanOut),
+        (Some((5, Why::ClusterChanged)), Ended::Unclear),
+        // Of the same id, and maybe another.
+        (Some((1, Why::WentBack)), Ended::Unclear),
+        (Some((1, Why::LostEvents)), Ended::Unclear),
     ] {
         let mut judge = Judge::new(Check::All, 50, None, zero);
         let late = member("go/1", 7, None);
@@ -160,10 +162,8 @@ fn g6_who_was_late_in_another_etcd_has_not_run_out() {
         for (seconds, millis) in [(4, 0), (0, 4500)] {
             judge.shown(7, left(seconds, 2, 1), at(millis), at(millis + 2), 0.0);
         }
-        match what {
-            Some(Some(cluster)) => judge.listed(cluster, at(4600)),
-            Some(None) => judge.doubt_store(at(4600)),
-            None => {}
+        if let Some((cluster, why)) = what {
+            judge.listed(cluster, why, at(4600));
         }
         let finding = judge.finding(&late, at(5800));
         assert_eq!(finding, Finding::Seen(ended), "{what:?}");

@@ -205,7 +205,7 @@ impl Client {
         self.watching.header = revision;
         let told = self
             .state
-            .listing(listing.complete(), revision, pages.cluster(), at);
+            .listing(listing.complete(), (revision, pages.cluster()), why, at);
         if !self.prompt.synced {
             self.prompt.take(&Event::Synced)?;
         }
