@@ -10,6 +10,9 @@
 //!   to open another is given 1/4. Where the next try could not end within the bound, etcd counts
 //!   as lost before it. So `StoreLost` comes within the bound.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -473,50 +476,5 @@ impl Plan {
             over: Some(wait),
             ..Reaction::default()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Each try at a hanging endpoint may take its whole bound, so the last one has to begin early
-    /// enough.
-    #[test]
-    fn g9_the_last_of_several_tries_ends_within_the_bound() {
-        let (zero, ms) = (Instant::now(), Duration::from_millis);
-        let timing = Timing {
-            stall_bound: ms(10_000),
-            connect_timeout: ms(1000),
-            request_timeout: ms(5000),
-            reconcile_interval: ms(60_000),
-            endpoints: 3,
-        };
-        let random = Random::seeded(1);
-        let backoff = Backoff::new((ms(100), ms(5000)), random.clone());
-        let mut plan = Plan::new(timing, backoff, random, zero);
-        let hung = || {
-            let reason = "hung".into();
-            Failure::Elsewhere(Error::Protocol { reason })
-        };
-        assert!(plan.listed(Ok(1), zero).confirmed);
-        plan.step(1, zero);
-        assert!(plan.created(1, 1, zero).confirmed);
-        let mut now = zero + ms(7000);
-        let mut reaction = plan.broke(hung(), now);
-        while !reaction.failed.expect("it failed").lost {
-            now += reaction.over.expect("it is over");
-            let Step::Watch(open) = plan.step(1, now) else {
-                panic!("it goes on watching");
-            };
-            now += open.connect + open.answer;
-            reaction = plan.unopened(hung(), now);
-        }
-        assert!(now <= zero + timing.stall_bound, "{:?}", now - zero);
-        // The same of a listing, which tries all endpoints itself.
-        plan.created(1, 1, zero);
-        plan.anew(Why::Compacted, zero);
-        let lost = plan.listed(Err(hung()), zero + ms(5001));
-        assert!(lost.failed.is_some_and(|failed| failed.lost));
     }
 }
