@@ -1,6 +1,7 @@
 //! The judge: every guarantee over the whole history. Pure.
 
 use super::placed::{self, Placed};
+use super::steady::Reached;
 use super::timeline::Timeline;
 use super::truthful::Case;
 use super::verdict::{Summary, Violation};
@@ -31,16 +32,18 @@ pub fn judge(history: &History) -> Result<Summary, Violation> {
     };
     let mut all: Vec<Placed> = Vec::new();
     for log in &history.logs {
-        let placed = placed::place(log, &epochs, &begins, &mut sum)?;
-        ordered::judge(&placed, &mut sum)?;
-        steady::judge(&placed, &epochs, &history.bounds, &mut sum)?;
-        truthful::judge(&placed, &case, &mut sum)?;
-        gapless::judge(&placed, &epochs, &mut sum)?;
-        converged::judge(&placed, last, &mut sum)?;
-        prompt::judge(&placed, &epochs, &history.bounds, &mut sum)?;
-        all.push(placed);
+        all.push(placed::place(log, &epochs, &begins, &mut sum)?);
     }
-    steady::answers(history, &epochs, &mut sum)?;
+    let reached = Reached::of(&all, &epochs);
+    for placed in &all {
+        ordered::judge(placed, &mut sum)?;
+        steady::judge(placed, &reached, &history.bounds, &mut sum)?;
+        truthful::judge(placed, &case, &mut sum)?;
+        gapless::judge(placed, &epochs, &mut sum)?;
+        converged::judge(placed, last, &mut sum)?;
+        prompt::judge(placed, &epochs, &history.bounds, &mut sum)?;
+    }
+    steady::answers(history, &reached, &mut sum)?;
     converged::answers(history, last, &mut sum)?;
     fenced::judge(&all, history, &mut sum)?;
     Ok(sum)

@@ -3,14 +3,52 @@
 use std::collections::BTreeMap;
 
 use super::placed::Placed;
-use super::timeline::Timeline;
+use super::timeline::{Step, Timeline};
 use super::verdict::{Summary, Violation};
-use super::{Answer, Bounds, History, Told};
+use super::{Answer, Bounds, History, Nanos, Told};
+
+/// When etcd had come how far, at the latest. Who reads the truth may be cut off as well, and read it
+/// late; then whoever was told of it was before.
+pub struct Reached<'a> {
+    epochs: &'a [Timeline],
+    /// Of each epoch, the revisions that somebody was told of, descending, and when that one or a
+    /// later one first was.
+    told: Vec<Vec<(i64, Nanos)>>,
+}
+
+impl<'a> Reached<'a> {
+    pub fn of(all: &[Placed], epochs: &'a [Timeline]) -> Self {
+        let mut told = vec![Vec::new(); epochs.len()];
+        for place in all.iter().flat_map(|placed| &placed.changes) {
+            if let Some(step) = place.step {
+                let revision = epochs[place.epoch].steps(&place.seen.name)[step].revision;
+                told[place.epoch].push((revision, place.at));
+            }
+        }
+        for told in &mut told {
+            told.sort_by_key(|(revision, at)| (-revision, *at));
+            let mut first = Nanos::MAX;
+            for (_, at) in told.iter_mut() {
+                first = first.min(*at);
+                *at = first;
+            }
+        }
+        Reached { epochs, told }
+    }
+
+    /// By when it had come to that step.
+    fn by(&self, epoch: usize, step: &Step) -> Nanos {
+        let told = &self.told[epoch];
+        let later = told.partition_point(|(revision, _)| *revision >= step.revision);
+        let told = later.checked_sub(1).map(|last| told[last].1);
+        told.map_or(step.at, |at| at.min(step.at))
+    }
+}
 
 /// A departure told while etcd is lost must have been seen before.
 pub fn judge(
     placed: &Placed,
-    epochs: &[Timeline],
+    reached: &Reached,
     bounds: &Bounds,
     sum: &mut Summary,
 ) -> Result<(), Violation> {
@@ -32,20 +70,19 @@ pub fn judge(
         sum.count("G7");
         let step = place
             .step
-            .map(|s| &epochs[place.epoch].steps(&place.seen.name)[s]);
-        match step {
-            Some(step) if place.exact && step.at <= lost + bounds.slack => {}
-            _ => {
-                let why = "gone while etcd was out of reach: it could not be seen".into();
-                return Err(Violation::at("G7", log, index, why));
-            }
+            .map(|s| &reached.epochs[place.epoch].steps(&place.seen.name)[s]);
+        let by = step.map(|step| reached.by(place.epoch, step));
+        if by.is_none_or(|by| !place.exact || by > lost + bounds.slack) {
+            let why = "gone while etcd was out of reach: it could not be seen".into();
+            return Err(Violation::at("G7", log, index, why));
         }
     }
     Ok(())
 }
 
 /// Answers without etcd: the members stay, their age grows.
-pub fn answers(history: &History, epochs: &[Timeline], sum: &mut Summary) -> Result<(), Violation> {
+pub fn answers(history: &History, reached: &Reached, sum: &mut Summary) -> Result<(), Violation> {
+    let epochs = reached.epochs;
     let mut before: BTreeMap<&str, &Answer> = BTreeMap::new();
     let slack = history.bounds.slack;
     for answer in &history.answers {
@@ -82,9 +119,10 @@ pub fn answers(history: &History, epochs: &[Timeline], sum: &mut Summary) -> Res
         for seen in &last.members {
             let stays = answer.members.iter().any(|m| m.name == seen.name);
             // What was seen before may still be judged.
-            let known = epochs.iter().any(|e| {
+            let known = epochs.iter().enumerate().any(|(epoch, e)| {
                 let end = e.end(&seen.name, seen.incarnation);
-                end.is_some_and(|step| e.steps(&seen.name)[step].at <= earliest + slack)
+                end.map(|step| &e.steps(&seen.name)[step])
+                    .is_some_and(|step| reached.by(epoch, step) <= earliest + slack)
             });
             if !stays && !known {
                 let why = format!("{seen:?} vanished from the answers without etcd");
