@@ -214,7 +214,9 @@ fn g9_clients_that_came_back_together_drift_apart() {
         began.elapsed() > 20 * PERIOD && clients.iter().all(|c| c.proxy.arrivals().len() > 15)
     });
     let arrivals: Vec<_> = clients.iter().map(|c| c.proxy.arrivals()).collect();
-    let steps = spread(&arrivals, began + 18 * PERIOD, 2 * PERIOD, PERIOD / 10);
+    let steps = spread(&arrivals, began + 16 * PERIOD, 4 * PERIOD, PERIOD / 10);
     println!("renewals by {:?}: {steps:?}", PERIOD / 10);
-    assert!(most(&steps) <= HERD / 2, "{steps:?}");
+    // A machine that stands still for a moment brings some together, once; a herd comes each time.
+    let calmest = steps.chunks(10).map(most).min().expect("four periods");
+    assert!(calmest <= HERD / 2, "{steps:?}");
 }
