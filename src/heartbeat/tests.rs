@@ -254,8 +254,8 @@ proptest! {
             seen[*lease as usize - 1] += 1;
         }
         let (least, most) = (seen.iter().min().unwrap(), seen.iter().max().unwrap());
-        // All are alike, so all are looked at equally often, give or take.
-        prop_assert!(*most <= 3 * *least + 3, "{seen:?}");
+        // All are alike: where the rate is too low for all, nobody is looked at much less often.
+        prop_assert!(*most <= 5 * *least + 3, "{seen:?}");
         let possible = (rate as u64 * span.as_secs()) as usize;
         prop_assert!(*least > 0 || possible < 2 * members, "{seen:?}");
     }
