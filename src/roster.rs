@@ -260,11 +260,11 @@ impl Roster {
         for ByName(old) in &self.members {
             let (cause, successor) = match (next.get(old.name()), spoilt.get(old.name())) {
                 (Some(ByName(new)), _) if same_life(old, new, new_epoch) => continue,
-                // By a key of its own, or where etcd is another, maybe of the same incarnation.
-                (Some(ByName(new)), _) => match new.incarnation() == old.incarnation() {
-                    true => (DownCause::Replaced, Some(new.revision())),
-                    false => (DownCause::Replaced, Some(new.incarnation())),
-                },
+                // In another etcd a key may be of the same incarnation.
+                (Some(ByName(new)), _) if new.incarnation() == old.incarnation() => {
+                    (DownCause::Replaced, Some(new.revision()))
+                }
+                (Some(ByName(new)), _) => (DownCause::Replaced, Some(new.incarnation())),
                 // Its value went bad: the last good one stays, as long as it is the same life.
                 (None, Some((life, lease))) if !new_epoch && *life == old.incarnation() => {
                     next.insert(ByName(match *lease == old.lease() {

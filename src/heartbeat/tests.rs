@@ -28,12 +28,17 @@ fn member(name: &str, lease: i64, token: Option<&str>) -> Member {
     Member::new(name, document, 1, 1, lease)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 1000,
+/// A failure prints its input; nothing is written beside the source.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
         failure_persistence: None,
         ..ProptestConfig::default()
-    })]
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1000))]
 
     /// Whatever is renewed when, and looked at when: the window holds the truth.
     #[test]
@@ -191,11 +196,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 60,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(60))]
 
     /// As many as the default rate is said to do for, of mixed TTLs, a third of which run out at much
     /// the same time while others leave: each end is known, and rightly.

@@ -101,10 +101,7 @@ fn rest(
     let reached = others.map(|p| p.seen.revision).max().unwrap_or(0);
     let steps = &epochs[last.epoch].steps(&last.seen.name)[step + 1..];
     let mut missed = &steps[..steps.partition_point(|s| s.revision <= reached)];
-    let process = |place: &Place| {
-        let steps = epochs[place.epoch].steps(&place.seen.name);
-        place.step.and_then(|step| steps[step].instance())
-    };
+    let process = |place: &Place| place.change(epochs).and_then(Step::instance);
     if next.is_some_and(|next| is_another_life(next) && process(next) == process(last))
         && process(last).is_some()
         && missed.first().is_some_and(Step::is_gone)

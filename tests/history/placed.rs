@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::pairing::Pairing;
-use super::timeline::{State, Timeline};
+use super::timeline::{State, Step, Timeline};
 use super::verdict::{Summary, Violation};
 use super::{Log, Nanos, Seen, Told};
 
@@ -34,6 +34,14 @@ pub struct Placed<'a> {
     pub lagged: Vec<usize>,
     /// What it all adds up to.
     pub sum: Pairing,
+}
+
+impl Place<'_> {
+    /// The change itself.
+    pub fn change<'t>(&self, epochs: &'t [Timeline]) -> Option<&'t Step> {
+        let step = self.step?;
+        Some(&epochs[self.epoch].steps(&self.seen.name)[step])
+    }
 }
 
 impl Placed<'_> {

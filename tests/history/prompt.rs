@@ -20,11 +20,13 @@ pub fn judge(
         .iter()
         .filter(|p| p.index > synced && !p.waited)
     {
-        let Some(step) = place.step else { continue };
+        let Some(step) = place.change(epochs) else {
+            continue;
+        };
         if place.told.departure().is_some() && !place.exact {
             continue;
         }
-        let happened = epochs[place.epoch].steps(&place.seen.name)[step].at;
+        let happened = step.at;
         let calm = |(from, to): &(u64, u64)| *from <= happened && happened + bounds.delivery <= *to;
         if !bounds.calm.iter().any(calm) {
             continue;

@@ -20,9 +20,8 @@ impl<'a> Reached<'a> {
     pub fn of(all: &[Placed], epochs: &'a [Timeline]) -> Self {
         let mut told = vec![Vec::new(); epochs.len()];
         for place in all.iter().flat_map(|placed| &placed.changes) {
-            if let Some(step) = place.step {
-                let revision = epochs[place.epoch].steps(&place.seen.name)[step].revision;
-                told[place.epoch].push((revision, place.at));
+            if let Some(step) = place.change(epochs) {
+                told[place.epoch].push((step.revision, place.at));
             }
         }
         for told in &mut told {
@@ -68,9 +67,7 @@ pub fn judge(
             continue;
         };
         sum.count("G7");
-        let step = place
-            .step
-            .map(|s| &reached.epochs[place.epoch].steps(&place.seen.name)[s]);
+        let step = place.change(reached.epochs);
         let by = step.map(|step| reached.by(place.epoch, step));
         if by.is_none_or(|by| !place.exact || by > lost + bounds.slack) {
             let why = "gone while etcd was out of reach: it could not be seen".into();

@@ -5,14 +5,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::model::{Lease, Run, Trip, trips};
-use super::{member, ms};
+use super::{cases, member, ms};
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 1000,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cases(1000))]
 
     /// Owners that renew in time, half a second late at most, are never suspected; one that stops is
     /// before half its time has passed, and is cleared when it goes on.
