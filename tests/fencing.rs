@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use headcount::Cluster;
 
 use support::etcd::Etcd;
+use support::fake::{FakeGateway, Reply};
 use support::proxy::Proxy;
 use support::wait::until;
 use told::{Entry, SOON, Told, key, member, observer};
@@ -109,6 +110,29 @@ fn g10_lost_is_not_held_up_by_a_request_that_hangs() {
         assert!(lost.at < down.at, "`Lost` came too late");
         update.join().expect("no panic").expect_err("cut off");
     });
+}
+
+/// Another endpoint hangs up, as one does that speaks another scheme, and lets whoever comes to find
+/// out wait.
+#[test]
+fn g10_lost_is_not_held_up_by_a_port_that_says_nothing() {
+    let mut scene = Scene::start();
+    let hangs_up = FakeGateway::start(|_| Reply::Reset);
+    let cluster = member(scene.proxy.endpoint(), "gate/1", 3)
+        .endpoints([scene.proxy.endpoint(), hangs_up.endpoint()])
+        .connect_timeout(Duration::from_secs(4))
+        .request_timeout(Duration::from_secs(5))
+        .stall_bound(Duration::from_secs(8))
+        .start()
+        .expect("a member");
+    let mut own = Told::by(&cluster);
+    own.next(SOON, "Registered");
+    let asked = hangs_up.requests().len();
+    scene.proxy.black_hole();
+    let lost = own.next(SOON, "Lost");
+    let down = scene.departure("gate/1");
+    assert!(lost.at < down.at, "`Lost` came too late");
+    assert!(hangs_up.requests().len() > asked, "it was not asked");
 }
 
 /// Between the fence and the expiry there is a margin; whoever is healed in it is still itself.

@@ -294,7 +294,9 @@ impl Client {
         let silence = (limits.setting, limits.answer);
         let mut response = request.send(body).map_err(|e| {
             self.addresses[at].doubt();
-            match self.is_wrong_scheme(at, &e) {
+            // Whoever asks has no more time than that.
+            let until = started + limits.answer.min(shared.connect_timeout);
+            match self.is_wrong_scheme(at, &e, until) {
                 true => Failure::Elsewhere(Error::WrongScheme {
                     endpoint: Arc::clone(&endpoint),
                 }),
@@ -328,8 +330,9 @@ impl Client {
     }
 
     /// Whether `error` came of plain HTTP to a TLS port, or of TLS to a plain one: etcd then hangs
-    /// up without a word. One that has ever answered has other reasons to.
-    fn is_wrong_scheme(&self, at: usize, error: &ureq::Error) -> bool {
+    /// up without a word. One that has ever answered has other reasons to. Where it can't be found
+    /// out before `until`: no.
+    fn is_wrong_scheme(&self, at: usize, error: &ureq::Error, until: Instant) -> bool {
         use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         let hung_up = matches!(error, ureq::Error::Io(e) if matches!(
             e.kind(),
@@ -341,14 +344,14 @@ impl Client {
             return false;
         }
         let endpoint = &self.shared.endpoints[at];
-        let limit = self.shared.connect_timeout;
-        let found = self.addresses[at].find(limit);
+        let left = || until.saturating_duration_since(Instant::now());
+        let found = self.addresses[at].find(left());
         let address = found.ok().and_then(|found| found.first().copied());
         let speaks = match endpoint.secure {
             true => probe::speaks_http,
             false => probe::speaks_tls,
         };
-        address.is_some_and(|address| speaks(&address, limit).unwrap_or(false))
+        address.is_some_and(|address| speaks(&address, left()).unwrap_or(false))
     }
 
     /// Reads a whole reply.

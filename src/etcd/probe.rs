@@ -1,10 +1,10 @@
 //! What does a port speak? etcd hangs up on whoever comes with the wrong scheme, without a word.
 //!
-//! Connecting, and then the answer, may take `limit` each.
+//! All of it within `limit`.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Whether it answers a message that no server expects with an alert.
 pub(super) fn speaks_tls(address: &SocketAddr, limit: Duration) -> io::Result<bool> {
@@ -19,8 +19,11 @@ pub(super) fn speaks_http(address: &SocketAddr, limit: Duration) -> io::Result<b
 }
 
 fn first_byte(address: &SocketAddr, request: &[u8], limit: Duration) -> io::Result<u8> {
+    let started = Instant::now();
     let mut stream = TcpStream::connect_timeout(address, limit)?;
-    stream.set_read_timeout(Some(limit))?;
+    let left = limit.saturating_sub(started.elapsed());
+    // Zero is an error, as it should be.
+    stream.set_read_timeout(Some(left))?;
     stream.write_all(request)?;
     let mut first = [0];
     stream.read_exact(&mut first)?;
