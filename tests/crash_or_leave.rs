@@ -30,12 +30,15 @@ fn ends(default: usize) -> usize {
 /// Within this a newcomer is looked at for the first time; who goes sooner can't be judged.
 const UNSEEN: Duration = Duration::from_millis(1500);
 
-/// On a busy machine an answer may come after the verdict's time-out, or we may have been held up
-/// ourselves: then a leave is told with less of a reason, or some end as unknown. Never as another.
+/// On a busy machine we may be held up ourselves: then some ends are told as unknown. Never as
+/// another.
 fn crash_or_leave(each: usize, most_ttl: u64, busy: bool) {
     let etcd = Etcd::start();
     let cluster = observer(etcd.endpoint())
         .stall_bound(Duration::from_secs(10))
+        // An answer that comes later makes a leave a deregistration.
+        .verdict_timeout(Duration::from_secs(5))
+        .request_timeout(Duration::from_secs(5))
         .start()
         .expect("an observer");
     let told = Told::by(&cluster);
@@ -57,16 +60,14 @@ fn crash_or_leave(each: usize, most_ttl: u64, busy: bool) {
         };
         let gone = all.iter().find(of).expect("all were told");
         let lived = *ended - *began;
-        let expected: &[&str] = match (plan.graceful, busy) {
-            (true, false) => &["(revoked)"],
-            (true, true) => &["(revoked)", "(deregistered)"],
-            (false, _) => &["(lease-expired)"],
+        let (end, expected) = match plan.graceful {
+            true => ("left", "(revoked)"),
+            false => ("died", "(lease-expired)"),
         };
-        let end = if plan.graceful { "left" } else { "died" };
         let line = format!("TTL {} s, {end} after {lived:?}: {}", plan.ttl, gone.text);
         if gone.text.ends_with("(unknown)") {
             unknown.push((lived, line));
-        } else if !expected.iter().any(|reason| gone.text.ends_with(reason)) {
+        } else if !gone.text.ends_with(expected) {
             wrong.push(line);
         }
         if plan.graceful {
@@ -95,9 +96,13 @@ fn crash_or_leave(each: usize, most_ttl: u64, busy: bool) {
         .iter()
         .filter(|(lived, _)| *lived > UNSEEN)
         .collect();
-    let held_up = if busy { each / 10 } else { 0 };
+    // Of both kinds together.
+    let (held_up, most) = match busy {
+        true => (each / 3, each),
+        false => (0, each / 4 + 1),
+    };
     assert!(too_old.len() <= held_up, "{too_old:#?}");
-    assert!(unknown.len() <= each / 4 + 1, "{unknown:#?}");
+    assert!(unknown.len() <= most, "{unknown:#?}");
 }
 
 #[test]
