@@ -96,10 +96,10 @@ fn crash_or_leave(each: usize, most_ttl: u64, busy: bool) {
         .iter()
         .filter(|(lived, _)| *lived > UNSEEN)
         .collect();
-    // Of both kinds together.
+    // Of both kinds together. How much is known on a busy machine is its own matter, but some is.
     let (held_up, most) = match busy {
-        true => (each / 3, each),
-        false => (0, each / 4 + 1),
+        true => (each, each * 4 / 3),
+        false => (each / 20, each / 4),
     };
     assert!(too_old.len() <= held_up, "{too_old:#?}");
     assert!(unknown.len() <= most, "{unknown:#?}");

@@ -195,8 +195,9 @@ fn g6_a_server_that_moves_to_another_lease() {
 #[test]
 fn g3_g5_who_comes_back_from_a_mass_loss_was_never_away() {
     const OWNERS: usize = 30;
-    let etcd = Etcd::start();
+    let etcd = &Etcd::start();
     let gateway = etcd.gateway();
+    let proxy = Proxy::start(&etcd.address());
     // Four that will not come back, as if their processes had ended.
     let dead: Vec<i64> = (0..4).map(|_| gateway.grant(60)).collect();
     for (n, lease) in dead.iter().enumerate() {
@@ -210,23 +211,30 @@ fn g3_g5_who_comes_back_from_a_mass_loss_was_never_away() {
         .map(|member| member.start().expect("a member"))
         .collect();
     let hold = ms(6000);
-    let held = observer(etcd.endpoint()).mass_loss_hold(hold);
-    let (held, mut told) = checked(held, OWNERS + 4);
-    let off = observer(etcd.endpoint()).mass_loss_hold(Duration::ZERO);
-    let (off, told_off) = checked(off, OWNERS + 4);
+    let observer = |hold| {
+        let patient = observer(proxy.endpoint()).stall_bound(ms(20_000));
+        let patient = patient.request_timeout(ms(10_000));
+        checked(patient.mass_loss_hold(hold), OWNERS + 4)
+    };
+    let (held, mut told) = observer(hold);
+    let (off, told_off) = observer(Duration::ZERO);
     let before = held.members();
     let mut ledger = Ledger::default();
     let events = off.subscribe_with(Options::new().capacity(10_000));
 
     let began = Instant::now();
-    gateway
-        .leases()
-        .into_iter()
-        .for_each(|lease| gateway.revoke(lease));
+    // All at once, however long it takes.
+    proxy.stall();
+    std::thread::scope(|scope| {
+        for lease in gateway.leases() {
+            scope.spawn(move || etcd.gateway().revoke(lease));
+        }
+    });
+    proxy.pass();
     let took = began.elapsed();
     let mass = told.next(SOON, "MassLoss");
     // Whoever subscribes now is told the same as those who were there.
-    let mut late = Told::by(&held);
+    let late = Told::by(&held);
     until(SOON, "all are back", || {
         owners.iter().all(Cluster::is_registered) && told.all("UpdateMember hc/").len() == OWNERS
     });
@@ -237,15 +245,21 @@ fn g3_g5_who_comes_back_from_a_mass_loss_was_never_away() {
         "the dead are kept meanwhile"
     );
     // The rest is told when it ends.
+    until(SOON, "the dead are told", || {
+        told.departures() >= 4 && late.departures() >= 4
+    });
     for n in 0..4 {
-        let gone = told.departure(SOON, &format!("dead/{n}"));
+        let name = format!("ServerDown dead/{n}@");
+        let [gone] = &told.all(&name)[..] else {
+            panic!("{name}: {:#?}", told.lines())
+        };
         assert!(gone.text.ends_with("(unknown)"), "{}", gone.text);
         let waited = gone.at - began;
         assert!(
             waited > hold && waited < hold + took + ms(2000),
             "{waited:?}"
         );
-        late.departure(SOON, &format!("dead/{n}"));
+        assert_eq!(late.all(&name).len(), 1, "{:#?}", late.lines());
     }
     assert_eq!((told.departures(), late.departures()), (4, 4));
     for old in before.iter().filter(|m| m.server_type() == "hc") {
