@@ -125,7 +125,7 @@ fn g6_what_is_known_of_each_end() {
     let gone = all.departure(SOON, "go/1");
     assert_eq!(gone.text, format!("RemoveMember go/1@{old} (deregistered)"));
     println!("a deletion by hand is told after {:?}", gone.at - at);
-    assert!(gone.at - at < ms(400), "the wait is bounded");
+    assert!(gone.at - at < ms(2000), "the wait is bounded");
     gateway.delete(&key("hc/1"));
     all.next(
         SOON,
@@ -310,16 +310,17 @@ fn g3_who_comes_back_from_a_cut_was_never_away() {
     let etcd = Etcd::start();
     let proxy = Proxy::start(&etcd.endpoint());
     let owners: Vec<Cluster> = (0..OWNERS)
-        .map(|n| member(proxy.endpoint(), &format!("hc/{n}"), 3).check(Check::Nobody))
+        .map(|n| member(proxy.endpoint(), &format!("hc/{n}"), 6).check(Check::Nobody))
         .map(|member| member.start().expect("a member"))
         .collect();
-    let (cluster, mut told) = checked(observer(etcd.endpoint()), OWNERS);
+    let observer = observer(etcd.endpoint()).mass_loss_hold(ms(15_000));
+    let (cluster, mut told) = checked(observer, OWNERS);
     // The cut comes at some moment of their renewal cycles, not right after the start.
     std::thread::sleep(ms(2000));
     proxy.black_hole();
     told.next(SOON, "MassLoss");
     // Until the last of them has run out as well.
-    std::thread::sleep(ms(1700));
+    std::thread::sleep(ms(2700));
     proxy.pass();
     until(SOON, "all are back", || {
         told.all("UpdateMember hc/").len() == OWNERS && told.all("Cleared hc/").len() >= OWNERS
@@ -456,7 +457,8 @@ fn g4_g6_a_checker_that_hangs_delays_nothing() {
     };
     let relay = FakeGateway::relay_unless(etcd.endpoint(), answer, |_, line| Some(line));
     let mut server = Server::start(&[etcd.endpoint()], "go/1", 20);
-    let me = member(relay.endpoint(), "me/1", 3)
+    let me = member(relay.endpoint(), "me/1", 9)
+        .stall_bound(ms(8000))
         .start()
         .expect("a member");
     let mut told = Told::by(&me);
@@ -467,14 +469,14 @@ fn g4_g6_a_checker_that_hangs_delays_nothing() {
 
     let at = Instant::now();
     ledger::add(&gateway, "go/2");
-    assert!(told.next(SOON, "AddMember go/2@").at - at < ms(300));
+    assert!(told.next(SOON, "AddMember go/2@").at - at < ms(1000));
     // Before its lease could run out, so it was no crash; nobody says whether the lease lives.
     let at = Instant::now();
     server.leave();
     let gone = told.departure(SOON, "go/1");
     assert!(gone.text.ends_with("(deregistered)"), "{}", gone.text);
     let waited = gone.at - at;
-    assert!((ms(150)..ms(500)).contains(&waited), "{waited:?}");
+    assert!((ms(150)..ms(1000)).contains(&waited), "{waited:?}");
     throughout(ms(4000), "the keepalive goes on", || {
         me.is_registered() && me.incarnation() == life && me.store_reachable()
     });

@@ -23,7 +23,7 @@ const CLIENTS: usize = 200;
 /// The first of them are members as well.
 const MEMBERS: usize = 20;
 /// Their lease: etcd is away for longer.
-const TTL: Duration = Duration::from_secs(6);
+const TTL: Duration = Duration::from_secs(15);
 /// The longest wait between two tries: the default of `backoff`.
 const LONGEST: Duration = Duration::from_secs(5);
 /// What is looked at once etcd is back, and in what steps.

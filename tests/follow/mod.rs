@@ -21,7 +21,7 @@ use crate::support::proxy::Proxy;
 use crate::support::wait::until;
 
 /// Generous: the machine may be small and busy.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(30);
 
 pub fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

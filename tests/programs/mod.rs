@@ -14,7 +14,7 @@ use crate::support::process::{Example, Line};
 use crate::support::wait::eventually;
 
 /// Generous: the machine may be small and busy.
-pub const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// An observer that has been told of everybody.
 #[track_caller]

@@ -10,7 +10,7 @@ use headcount::{Builder, Cluster, Event};
 use parking_lot::{Condvar, Mutex};
 
 /// Generous: the machine may be small and busy.
-pub const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// An observer that is quick to notice and to try again.
 pub fn observer(endpoint: impl Into<String>) -> Builder {
