@@ -161,7 +161,7 @@ fn wait_does_not_hold_up_start_whatever_comes_first() {
     let second = member(relay.endpoint(), NAME, 30)
         .on_conflict(OnConflict::Wait)
         .stall_bound(Duration::from_secs(20))
-        .request_timeout(SOON)
+        .request_timeout(Duration::from_secs(10))
         .start()
         .expect("start does not wait for that");
     assert!(started.elapsed() < Duration::from_secs(3));

@@ -28,6 +28,8 @@ struct Slot {
     now: Option<Process>,
     /// Still running, though another one has its name.
     before: Vec<Process>,
+    /// Two were started, and none has been told yet to stay out.
+    contested: bool,
     /// How many processes it has had, and how many updates: what its metadata say.
     lives: u64,
     updates: u64,
@@ -56,6 +58,7 @@ impl Cast {
             checks: if member % 5 == 0 { "all" } else { "silent" },
             now: None,
             before: Vec::new(),
+            contested: false,
             lives: 0,
             updates: 0,
         };
@@ -75,7 +78,9 @@ impl Cast {
         if let Some(leaving) = self.slots[member].now.take() {
             self.bury(leaving, END);
         }
-        self.slots[member].spawn(deeds);
+        let slot = &mut self.slots[member];
+        slot.contested = !slot.before.is_empty();
+        slot.spawn(deeds);
     }
 
     pub fn twin(&mut self, member: usize, deeds: &Mutex<Deeds>) -> bool {
@@ -84,16 +89,18 @@ impl Cast {
             return false;
         };
         slot.before.push(first);
+        slot.contested = true;
         slot.spawn(deeds);
         true
     }
 
     /// Of two with one name one is told to stay out, and has no more to say: mostly the older one,
-    /// but not if it was at a loss when the younger one came.
+    /// but not if it was at a loss when the younger one came. It may be told when the other one has
+    /// been killed.
     pub fn dismiss_displaced(&mut self) {
         for member in 0..self.slots.len() {
             let slot = &mut self.slots[member];
-            if slot.before.is_empty() {
+            if !slot.contested {
                 continue;
             }
             let mut all = std::mem::take(&mut slot.before);
@@ -101,6 +108,7 @@ impl Cast {
             let (out, mut stay): (Vec<_>, Vec<_>) =
                 all.into_iter().partition(Process::is_displaced);
             slot.now = stay.pop();
+            slot.contested = out.is_empty() || !stay.is_empty();
             slot.before = stay;
             for process in out {
                 process.program.signal(libc::SIGCONT);

@@ -61,6 +61,8 @@ impl<'a> Director<'a> {
     pub fn missing(&mut self, held: &BTreeMap<String, (i64, i64)>) -> Vec<String> {
         let life = |name: &str| held.get(name).map(|lives| lives.0);
         self.cast.dismiss_displaced();
+        // Whoever was displaced by one that was killed leaves its name to nobody.
+        self.cast.gather(&Arc::clone(&self.deeds));
         let mut missing = self.cast.missing(life);
         let silent = self.silent.names().filter(|name| life(name).is_none());
         missing.extend(silent.map(|name| format!("{name} is not there")));
