@@ -1,13 +1,21 @@
 //! The server itself: what it says about itself, and what it says to those who knock at no door.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::differences::{HEALTH_REASON, NEEDLESS_TOKEN};
 use crate::conform;
+use crate::support::wait::until;
 
 #[test]
 fn version_and_health() {
     conform("version_and_health", |t| {
+        // A node that has just started does not know it yet.
+        until(Duration::from_secs(30), "the cluster's version", || {
+            let version = t.gateway.try_get("/version");
+            version.is_ok_and(|(_, version)| version["etcdcluster"] != "not_decided")
+        });
         t.send_with("GET", "/version", &[], None);
         t.allow(&HEALTH_REASON)
             .send_with("GET", "/health", &[], None);
