@@ -6,6 +6,7 @@ mod client;
 mod endpoint;
 mod failure;
 mod frames;
+mod last_words;
 mod lease;
 mod messages;
 mod probe;

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use ureq::http::Response;
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 use super::address::{Address, At};
 use super::auth::{Auth, Credentials, read_token};
 use super::endpoint::Endpoint;
 use super::failure::{Failure, line, refusal, transport};
+use super::last_words;
 use super::probe;
 use super::tls::TlsMaterial;
 use crate::error::Error;
@@ -425,7 +425,7 @@ fn agent(shared: &Shared, address: &Arc<Address>) -> Agent {
     let _ = &shared.tls;
     Agent::with_parts(
         config.build(),
-        DefaultConnector::default(),
+        last_words::connector(),
         At(Arc::clone(address)),
     )
 }
