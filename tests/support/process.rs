@@ -3,6 +3,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -19,6 +20,8 @@ pub struct Example {
     lines: Receiver<Line>,
     said: Arc<Mutex<Vec<Line>>>,
     complained: Arc<Mutex<String>>,
+    /// They end with the process, which ends at the latest when this is dropped.
+    readers: [JoinHandle<()>; 2],
 }
 
 /// One line of its standard output.
@@ -70,8 +73,7 @@ impl Example {
         let said = Arc::new(Mutex::new(Vec::new()));
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let all = said.clone();
-        // Both readers end with the process, which ends at the latest when this is dropped.
-        std::thread::spawn(move || {
+        let hears_output = std::thread::spawn(move || {
             for text in stdout.lines().map_while(Result::ok) {
                 let line = Line {
                     at: Instant::now(),
@@ -84,7 +86,7 @@ impl Example {
         let complained = Arc::new(Mutex::new(String::new()));
         let mut stderr = child.stderr.take().expect("a pipe");
         let all = complained.clone();
-        std::thread::spawn(move || {
+        let hears_errors = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = stderr.read(&mut buffer) {
                 all.lock()
@@ -99,6 +101,7 @@ impl Example {
             lines,
             said,
             complained,
+            readers: [hears_output, hears_errors],
         }
     }
 
@@ -173,14 +176,16 @@ impl Example {
         matches!(self.child.lock().try_wait(), Ok(None))
     }
 
+    /// Until it has ended and all that it wrote is read.
     #[track_caller]
     pub fn wait_exit(&self, bound: Duration) -> ExitStatus {
         let give_up = Instant::now() + bound;
         loop {
             // Not locked for the whole time: a signal from another thread has to get through.
             let status = self.child.lock().try_wait().expect("wait for the example");
-            if let Some(status) = status {
-                return status;
+            match status {
+                Some(status) if self.readers.iter().all(JoinHandle::is_finished) => return status,
+                _ => {}
             }
             if Instant::now() >= give_up {
                 panic!("{} runs on after {bound:?}:\n{}", self.name, self.errors());
