@@ -109,6 +109,11 @@ impl Delay {
         self.pending.has_question(now)
     }
 
+    /// G6: etcd is another now, and knows nothing of the leases of those who wait.
+    pub fn ask_no_more(&mut self) {
+        self.pending.ask_no_more();
+    }
+
     pub fn answered(&mut self, ticket: u64, answer: Answer, scene: &Scene, out: &mut Vec<Event>) {
         if let Some(released) = self.pending.answered(ticket, answer, scene.now) {
             self.release(released, scene, out);

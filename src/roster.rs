@@ -241,8 +241,15 @@ impl Roster {
         }
     }
 
-    /// Applies a complete listing: the truth as of its revision, whatever was missed before.
-    pub fn listing(&mut self, listing: Listing, revision: i64, cluster: u64, out: &mut Output) {
+    /// Applies a complete listing: the truth as of its revision, whatever was missed before. Whether
+    /// it is another etcd's than what was known.
+    pub fn listing(
+        &mut self,
+        listing: Listing,
+        revision: i64,
+        cluster: u64,
+        out: &mut Output,
+    ) -> bool {
         // A smaller revision or another cluster: etcd was wiped or restored, and revisions no
         // longer compare with what we hold.
         let new_epoch =
@@ -332,6 +339,7 @@ impl Roster {
         self.skipped.relisted(skipped);
         out.events.append(&mut additions);
         out.notices.extend(notices);
+        new_epoch
     }
 
     /// Compares a page of what etcd held at revision [`applied`](Self::applied) with the view:

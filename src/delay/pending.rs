@@ -40,6 +40,8 @@ pub(super) struct Pending {
     wait: Duration,
     shelf: Shelf<Case>,
     asks: BTreeSet<(Instant, u64)>,
+    /// Who has a smaller ticket is past being asked about.
+    askable: u64,
 }
 
 impl Pending {
@@ -48,6 +50,7 @@ impl Pending {
             wait,
             shelf: Shelf::new(),
             asks: BTreeSet::new(),
+            askable: 0,
         }
     }
 
@@ -96,8 +99,17 @@ impl Pending {
         self.asks.first().is_some_and(|(at, _)| *at <= now)
     }
 
+    /// For those who wait by now, no answer counts any more.
+    pub fn ask_no_more(&mut self) {
+        self.asks.clear();
+        self.askable = self.shelf.next();
+    }
+
     /// One that is gone has been judged meanwhile.
     pub fn answered(&mut self, ticket: u64, answer: Answer, now: Instant) -> Option<Released> {
+        if ticket < self.askable {
+            return None;
+        }
         let wait = self.wait;
         let item = self.shelf.get_mut(ticket)?;
         let lease = item.member.lease();

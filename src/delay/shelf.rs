@@ -39,6 +39,11 @@ impl<T> Shelf<T> {
         self.items.is_empty()
     }
 
+    /// The ticket of whoever comes next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.tickets.contains_key(name)
     }

@@ -277,4 +277,32 @@ mod tests {
             assert!(told.to_string().ends_with(reason), "{told}, not {reason}");
         }
     }
+
+    /// Nor does it once it is the one that we watch, under the same id or another.
+    #[test]
+    fn g6_an_etcd_that_was_listed_since_proves_nothing_of_those_before() {
+        for (revision, cluster) in [(1, 1), (1, 2), (9, 2)] {
+            let now = Instant::now();
+            let mut state = observing();
+            let mut listing = state.new_listing();
+            listing.page(vec![kv("go/1", 5, 7)]);
+            state.listing(listing.complete(), (5, 1), Why::First, now);
+            state.shown(7, left(8), (now, now), now);
+            let key = kv("go/1", 5, 7).key;
+            let mod_revision = 6;
+            state.events(vec![KvEvent::Delete { key, mod_revision }], now);
+            let Request::Ask(question) = state.next_request(now) else {
+                panic!("nothing is asked");
+            };
+            let listing = state.new_listing().complete();
+            state.listing(listing, (revision, cluster), Why::WentBack, now);
+            let told = state.answered(question.ticket, Shown::Gone { cluster }, now);
+            assert_eq!(told.events.len(), 0, "{:?}", told.events);
+            let told = state.tick(now + Duration::from_secs(1)).1.events;
+            let [told] = &told[..] else {
+                panic!("{told:?}");
+            };
+            assert!(told.to_string().ends_with("(deregistered)"), "{told}");
+        }
+    }
 }

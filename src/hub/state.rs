@@ -170,7 +170,9 @@ impl State {
         let mut out = Output::default();
         self.judge.listed(cluster, why, now);
         let scene = self.scene(now);
-        self.roster.listing(listing, revision, cluster, &mut out);
+        if self.roster.listing(listing, revision, cluster, &mut out) {
+            self.delay.ask_no_more();
+        }
         let told = self.publish(out, &scene);
         if !self.synced {
             self.synced = true;
