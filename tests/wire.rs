@@ -334,20 +334,20 @@ fn g9_a_last_drop_does_not_put_off_the_loss() {
 /// next watch begins after the last.
 #[test]
 fn g1_g2_what_comes_together_is_told_before_what_ends_it() {
-    let fake = scripted(move |n, _| {
-        if n > 0 {
-            return open(&[created(1512)]);
-        }
-        let put = |revision: i64| put_event(&format!("b/{revision}"), revision, revision);
-        let mut text = format!("{}\n", created(10));
-        for revision in 11..=1510 {
-            text += &format!("{}\n", events(revision, &[put(revision)]));
-        }
-        let part = json!({ "events": [put(1511)], "fragment": true });
-        text += &format!("{}\n", message(1512, part));
-        let error = json!({ "error": { "grpc_code": 14, "message": "etcdserver: no leader" }});
-        text += &format!("{}\n{error}", events(1512, &[put(1512)]));
-        Reply::Stream(vec![StreamStep::Send(text.into())])
+    let put = |revision: i64| put_event(&format!("b/{revision}"), revision, revision);
+    let mut text = format!("{}\n", created(10));
+    for revision in 11..=1510 {
+        text += &format!("{}\n", events(revision, &[put(revision)]));
+    }
+    let part = json!({ "events": [put(1511)], "fragment": true });
+    text += &format!("{}\n", message(1512, part));
+    let error = json!({ "error": { "grpc_code": 14, "message": "etcdserver: no leader" }});
+    text += &format!("{}\n{error}", events(1512, &[put(1512)]));
+    // Written before it is asked for: that takes a busy machine longer than an answer may.
+    let text = text.into_bytes();
+    let fake = scripted(move |n, _| match n {
+        0 => Reply::Stream(vec![StreamStep::Send(text.clone())]),
+        _ => open(&[created(1512)]),
     });
     let mut follower = Follower::start(patient([fake.endpoint()]).max_members(2000));
     for revision in 11..=1512 {
