@@ -26,7 +26,7 @@ const MEMBERS: usize = 20;
 const TTL: Duration = Duration::from_secs(15);
 /// The longest wait between two tries: the default of `backoff`.
 const LONGEST: Duration = Duration::from_secs(5);
-/// So often they may fail to come back spread.
+/// So often etcd is restarted, at most, until they come back spread.
 const RESTARTS: usize = 3;
 /// What is looked at once etcd is back, and in what steps.
 const SPAN: Duration = Duration::from_secs(3);

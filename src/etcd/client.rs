@@ -1,6 +1,6 @@
 //! One request: to which endpoint, with which token, how long.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -333,11 +333,8 @@ impl Client {
     /// up without a word. One that has ever answered has other reasons to. Where it can't be found
     /// out before `until`: no.
     fn is_wrong_scheme(&self, at: usize, error: &ureq::Error, until: Instant) -> bool {
-        use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-        let hung_up = matches!(error, ureq::Error::Io(e) if matches!(
-            e.kind(),
-            UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe
-        ));
+        let ended = |e: &io::Error| last_words::hung_up(e) || e.kind() == ErrorKind::UnexpectedEof;
+        let hung_up = matches!(error, ureq::Error::Io(e) if ended(e));
         // Or it was us who hung up.
         let ours = self.stopped.load(Ordering::Relaxed);
         if ours || !hung_up || self.shared.spoke[at].load(Ordering::Relaxed) {

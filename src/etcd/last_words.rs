@@ -2,6 +2,7 @@
 //! a client's certificate is the last thing that the server sees of the handshake. Here writing does
 //! not fail before what was said is read.
 
+use std::io;
 use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
 
 use ureq::Error;
@@ -15,6 +16,14 @@ pub(super) fn connector() -> impl Connector {
     #[cfg(feature = "tls")]
     let tcp = tcp.chain(ureq::unversioned::transport::RustlsConnector::default());
     tcp
+}
+
+/// Whether the other side has ended the connection.
+pub(super) fn hung_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionReset | ConnectionAborted
+    )
 }
 
 #[derive(Debug)]
@@ -61,9 +70,7 @@ impl<T: Transport> Transport for HeardOut<T> {
             return Ok(());
         }
         match self.inner.transmit_output(amount, timeout) {
-            Err(Error::Io(e))
-                if matches!(e.kind(), BrokenPipe | ConnectionReset | ConnectionAborted) =>
-            {
+            Err(Error::Io(e)) if hung_up(&e) => {
                 self.hung_up = true;
                 self.failure = Some(Error::Io(e));
                 Ok(())
@@ -128,8 +135,8 @@ mod tests {
     fn where_nothing_was_said_it_is_why_writing_failed() {
         for words in ["", "HTTP/1.1 403 Forb"] {
             let error = posted(words).expect_err("no answer");
-            let hung_up = |e: &std::io::Error| matches!(e.kind(), BrokenPipe | ConnectionReset);
-            assert!(matches!(&error, Error::Io(e) if hung_up(e)), "{error:?}");
+            let broken = |e: &io::Error| matches!(e.kind(), BrokenPipe | ConnectionReset);
+            assert!(matches!(&error, Error::Io(e) if broken(e)), "{error:?}");
         }
     }
 }

@@ -245,6 +245,31 @@ mod tests {
         assert_eq!(told, ["Cleared go/1"]);
     }
 
+    /// A member on a lease that was well is gone at revision 6, which cluster 1 is asked about.
+    fn asked_about_one(state: &mut State, now: Instant) -> u64 {
+        let mut listing = state.new_listing();
+        listing.page(vec![kv("go/1", 5, 7)]);
+        state.listing(listing.complete(), (5, 1), Why::First, now);
+        state.shown(7, left(8), (now, now), now);
+        let gone = KvEvent::Delete {
+            key: kv("go/1", 5, 7).key,
+            mod_revision: 6,
+        };
+        assert_eq!(state.events(vec![gone], now).events.len(), 0);
+        match state.next_request(now) {
+            Request::Ask(question) => question.ticket,
+            _ => panic!("nothing is asked"),
+        }
+    }
+
+    /// All that was told, which is one event.
+    fn only(told: &[Event]) -> String {
+        let [told] = told else {
+            panic!("{told:?}");
+        };
+        told.to_string()
+    }
+
     /// A wiped etcd knows no lease: that says nothing of how a member went before.
     #[test]
     fn g6_an_answer_of_another_etcd_proves_nothing() {
@@ -253,28 +278,12 @@ mod tests {
             (2, "(deregistered)"),
             (0, "(deregistered)"),
         ] {
-            let now = Instant::now();
-            let mut state = observing();
-            let mut listing = state.new_listing();
-            listing.page(vec![kv("go/1", 5, 7)]);
-            state.listing(listing.complete(), (5, 1), Why::First, now);
-            state.shown(7, left(8), (now, now), now);
-            let gone = KvEvent::Delete {
-                key: kv("go/1", 5, 7).key,
-                mod_revision: 6,
-            };
-            assert_eq!(state.events(vec![gone], now).events.len(), 0);
-            let Request::Ask(question) = state.next_request(now) else {
-                panic!("nothing is asked");
-            };
-            let mut told = state
-                .answered(question.ticket, Shown::Gone { cluster }, now)
-                .events;
+            let (now, mut state) = (Instant::now(), observing());
+            let ticket = asked_about_one(&mut state, now);
+            let mut told = state.answered(ticket, Shown::Gone { cluster }, now).events;
             told.extend(state.tick(now + Duration::from_secs(1)).1.events);
-            let [told] = &told[..] else {
-                panic!("{told:?}");
-            };
-            assert!(told.to_string().ends_with(reason), "{told}, not {reason}");
+            let told = only(&told);
+            assert!(told.ends_with(reason), "{told}, not {reason}");
         }
     }
 
@@ -282,27 +291,14 @@ mod tests {
     #[test]
     fn g6_an_etcd_that_was_listed_since_proves_nothing_of_those_before() {
         for (revision, cluster) in [(1, 1), (1, 2), (9, 2)] {
-            let now = Instant::now();
-            let mut state = observing();
-            let mut listing = state.new_listing();
-            listing.page(vec![kv("go/1", 5, 7)]);
-            state.listing(listing.complete(), (5, 1), Why::First, now);
-            state.shown(7, left(8), (now, now), now);
-            let key = kv("go/1", 5, 7).key;
-            let mod_revision = 6;
-            state.events(vec![KvEvent::Delete { key, mod_revision }], now);
-            let Request::Ask(question) = state.next_request(now) else {
-                panic!("nothing is asked");
-            };
+            let (now, mut state) = (Instant::now(), observing());
+            let ticket = asked_about_one(&mut state, now);
             let listing = state.new_listing().complete();
             state.listing(listing, (revision, cluster), Why::WentBack, now);
-            let told = state.answered(question.ticket, Shown::Gone { cluster }, now);
+            let told = state.answered(ticket, Shown::Gone { cluster }, now);
             assert_eq!(told.events.len(), 0, "{:?}", told.events);
-            let told = state.tick(now + Duration::from_secs(1)).1.events;
-            let [told] = &told[..] else {
-                panic!("{told:?}");
-            };
-            assert!(told.to_string().ends_with("(deregistered)"), "{told}");
+            let told = only(&state.tick(now + Duration::from_secs(1)).1.events);
+            assert!(told.ends_with("(deregistered)"), "{told}");
         }
     }
 }
