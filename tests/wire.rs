@@ -65,8 +65,8 @@ fn g13_real_etcd_byte_by_byte() {
     let proxy = Proxy::start(&etcd.endpoint());
     proxy.chunk(1);
     let builder = patient([proxy.endpoint()])
-        .request_timeout(ms(1800))
-        .stall_bound(ms(2000));
+        .request_timeout(ms(4500))
+        .stall_bound(ms(5000));
     let mut follower = Follower::start(builder);
     for n in 0..20 {
         delete(&gateway, &format!("a/{n}"));
@@ -74,7 +74,7 @@ fn g13_real_etcd_byte_by_byte() {
     follower.settle(&gateway);
     assert_eq!(follower.count("RemoveMember"), 20);
     // Over the end of a period, too.
-    throughout(ms(1200), "nothing is told", || {
+    throughout(ms(3000), "nothing is told", || {
         follower.next(ms(10)).is_none()
     });
     put(&gateway, "a/1", 1);
@@ -288,10 +288,11 @@ fn g9_a_stream_that_only_dribbles_is_given_up() {
             Reply::Stream(steps)
         });
         let builder = observer([fake.endpoint()])
-            .request_timeout(ms(900))
-            .stall_bound(ms(1000));
+            .request_timeout(ms(2700))
+            .stall_bound(ms(3000));
         let mut follower = Follower::start(builder);
-        follower.wait(ms(3000), "AddMember b/1@11");
+        // It would drip for 20 s.
+        follower.wait(ms(9000), "AddMember b/1@11");
         assert_eq!(starts(&fake), [11, 11], "{drip:?}");
         // Where a message had begun, the same one might never be whole in time: it is listed.
         let listed = follower.cluster.stats().relists.oversized;
