@@ -294,6 +294,15 @@ impl Client {
             let mut seen = self.checking.seen.range((lease, due.since)..=(lease, now));
             seen.next().is_some()
         };
+        // G6: who called it gone was the etcd that it went in, as far as could be known.
+        let proven = told != "revoked" || {
+            let (lease, gone) = (gone.lease(), &self.checking.gone);
+            let mut said = gone.range((lease, due.since)..=(lease, now));
+            said.any(|(_, history)| *history == due.history)
+        };
+        if !proven {
+            return wrong("G6", "no etcd of its history has said so".into());
+        }
         match revived || due.causes.allow(told) {
             true => Ok(()),
             false => wrong("G6", format!("{:?}", due.causes)),

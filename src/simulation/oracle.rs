@@ -22,6 +22,8 @@ pub struct Due {
     pub since: Ms,
     /// Of the history in which it went.
     pub epoch: usize,
+    /// As [`Oracle::history`].
+    pub history: usize,
     pub revision: i64,
     pub causes: Causes,
     pub token: Option<String>,
@@ -76,6 +78,8 @@ pub struct Oracle {
     pub due: BTreeMap<(String, i64), Vec<Due>>,
     /// The epoch of the store that the client's revisions are of.
     pub epoch: usize,
+    /// How often a listing was another history's.
+    pub history: usize,
     /// The last revision that the client was given.
     pub reached: i64,
     /// The stream has lost something since the last listing, or the store was restored under it.
@@ -144,6 +148,7 @@ impl Oracle {
         let due = Due {
             since: now,
             epoch: self.epoch,
+            history: self.history,
             revision,
             causes,
             token: old.meaning.token.clone(),
@@ -225,6 +230,7 @@ impl Oracle {
     /// A complete listing, of that epoch of the store.
     pub fn listing(&mut self, all: &[Kv], store: &Store, epoch: usize, revision: i64, now: Ms) {
         let anew = self.is_anew(store, epoch, revision);
+        self.history += usize::from(anew);
         let mut next = BTreeMap::new();
         let mut spoilt = BTreeMap::new();
         for kv in all {

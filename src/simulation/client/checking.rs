@@ -21,6 +21,9 @@ pub struct Checking {
     pub asked: bool,
     /// By lease and the moment of the answer: when it was asked for, and the lease's true end then.
     pub seen: BTreeMap<(i64, Ms), (Ms, Ms)>,
+    /// By lease and the moment of the answer, what a departure waited for: it is not known, in this
+    /// history of those that were listed.
+    pub gone: BTreeMap<(i64, Ms), usize>,
 }
 
 enum Doing {
@@ -69,6 +72,7 @@ impl Checking {
             backoff,
             asked: false,
             seen: BTreeMap::new(),
+            gone: BTreeMap::new(),
         }
     }
 
@@ -184,6 +188,9 @@ impl Client {
         self.checking.doing = Doing::Sleeping(Some(now));
         if let Some(end) = end {
             self.checking.seen.insert((lease, now), (trip.sent, end));
+        }
+        if ticket.is_some() && matches!(shown, Shown::Gone { .. }) {
+            self.checking.gone.insert((lease, now), self.oracle.history);
         }
         let at = self.at(now);
         let told = match ticket {
