@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use headcount::{Cluster, Error, OnConflict};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use support::etcd::Etcd;
@@ -141,21 +142,26 @@ fn wait_registers_when_the_other_has_left() {
     });
 }
 
+/// For a relay: when a registration looks who is there, the first listing is long done.
+fn registers_once_it_watches() -> impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static {
+    let (not_yet, watches) = bounded::<()>(0);
+    let not_yet = Mutex::new(Some(not_yet));
+    move |request| {
+        match &*request.path {
+            "/v3/watch" => drop(not_yet.lock().take()),
+            "/v3/kv/txn" => drop(watches.recv_timeout(SOON)),
+            _ => {}
+        }
+        None
+    }
+}
+
 /// Also when the first listing is long done by then.
 #[test]
 fn wait_does_not_hold_up_start_whatever_comes_first() {
     let etcd = Etcd::start();
     let (_first, _own, _) = joined(&etcd);
-    let (watching, watched) = bounded::<()>(1);
-    let answer = move |request: &Request| {
-        match &*request.path {
-            "/v3/watch" => drop(watching.try_send(())),
-            // The registration looks who is there.
-            "/v3/kv/txn" => drop(watched.recv_timeout(SOON)),
-            _ => {}
-        }
-        None
-    };
+    let answer = registers_once_it_watches();
     let relay = FakeGateway::relay_unless(etcd.endpoint(), answer, |_, line| Some(line));
     let started = Instant::now();
     let second = member(relay.endpoint(), NAME, 30)
@@ -201,7 +207,7 @@ fn taken_over_while_starting() {
     let etcd = Etcd::start();
     // It is registered, but nobody tells it.
     let deaf = |_: &Request, line: String| (!line.contains("events")).then_some(line);
-    let relay = FakeGateway::relay(etcd.endpoint(), deaf);
+    let relay = FakeGateway::relay_unless(etcd.endpoint(), registers_once_it_watches(), deaf);
     let started = Instant::now();
     let first = std::thread::spawn({
         let slow = member(relay.endpoint(), NAME, 3).start_timeout(Duration::from_secs(60));
