@@ -35,6 +35,8 @@ pub struct Server {
     pub lease: i64,
     pub ttl: Duration,
     renewed: Instant,
+    /// When it asked for each renewal, and had it.
+    pub renewals: Vec<(Instant, Instant)>,
 }
 
 impl Server {
@@ -51,6 +53,7 @@ impl Server {
             lease: 0,
             ttl: Duration::from_secs(ttl),
             renewed: Instant::now(),
+            renewals: vec![],
         };
         let granted = server.ask("/v3/lease/grant", &json!({ "TTL": ttl.to_string() }));
         server.lease = int(&granted["ID"]);
@@ -92,6 +95,7 @@ impl Server {
         let lease = json!({ "ID": self.lease.to_string() });
         let answer = self.ask("/v3/lease/keepalive", &lease);
         assert!(answer["result"]["TTL"].is_string(), "the lease is gone");
+        self.renewals.push((self.renewed, Instant::now()));
     }
 
     pub fn leave(&mut self) {
