@@ -422,9 +422,13 @@ fn g6_the_leader_dies_while_leases_run_out() {
         let n: usize = member.id().parse().expect("a number");
         // A second before: the look had not begun when it was had.
         let before = |(_, had): &&(Instant, Instant)| *had + ms(1000) <= evidence.seen;
-        let (asked, _) = renewals[n].iter().rfind(before).expect("renewed before");
+        let (asked, _) = renewals[n].iter().rfind(before).expect("it was granted");
         let (said, given) = (evidence.seen + evidence.remaining, *asked + ms(TTL * 1000));
-        println!("{} was late itself, by {:?}", suspected.text, said - given);
+        println!(
+            "{}: {:?} more than it was given",
+            suspected.text,
+            said - given
+        );
         assert!(said >= given, "{suspected:#?}, {:#?}", renewals[n]);
     }
 }

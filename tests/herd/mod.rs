@@ -35,7 +35,7 @@ pub struct Server {
     pub lease: i64,
     pub ttl: Duration,
     renewed: Instant,
-    /// When it asked for each renewal, and had it.
+    /// When it asked for the lease and for each renewal, and had it.
     pub renewals: Vec<(Instant, Instant)>,
 }
 
@@ -57,6 +57,7 @@ impl Server {
         };
         let granted = server.ask("/v3/lease/grant", &json!({ "TTL": ttl.to_string() }));
         server.lease = int(&granted["ID"]);
+        server.renewals.push((server.renewed, Instant::now()));
         let at = server.at;
         server.gateways[at].put(&crate::told::key(name), value(name, 0), server.lease);
         server
