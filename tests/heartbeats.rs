@@ -175,7 +175,11 @@ fn g6_a_server_that_moves_to_another_lease() {
     let etcd = Etcd::start();
     let gateway = etcd.gateway();
     let server = Server::start(&[etcd.endpoint()], "go/1", 5);
-    let (cluster, mut told) = checked(observer(etcd.endpoint()), 1);
+    // An answer that comes later makes a revocation a deregistration.
+    let patient = observer(etcd.endpoint())
+        .stall_bound(ms(10_000))
+        .verdict_timeout(ms(5000));
+    let (cluster, mut told) = checked(patient, 1);
     told.next(SOON, "Suspect go/1@");
     let lease = gateway.grant(20);
     gateway.put(&key("go/1"), value("go/1", 0), lease);
