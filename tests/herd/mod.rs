@@ -34,7 +34,6 @@ pub struct Server {
     at: usize,
     pub lease: i64,
     pub ttl: Duration,
-    renewed: Instant,
     /// When it asked for the lease and for each renewal, and had it.
     pub renewals: Vec<(Instant, Instant)>,
 }
@@ -52,12 +51,12 @@ impl Server {
             at: 0,
             lease: 0,
             ttl: Duration::from_secs(ttl),
-            renewed: Instant::now(),
             renewals: vec![],
         };
+        let asked = Instant::now();
         let granted = server.ask("/v3/lease/grant", &json!({ "TTL": ttl.to_string() }));
         server.lease = int(&granted["ID"]);
-        server.renewals.push((server.renewed, Instant::now()));
+        server.renewals.push((asked, Instant::now()));
         let at = server.at;
         server.gateways[at].put(&crate::told::key(name), value(name, 0), server.lease);
         server
@@ -81,7 +80,8 @@ impl Server {
     pub fn live(&mut self, until: Instant, random: &mut Random) {
         loop {
             let tick = Duration::from_millis(random.below(500));
-            let next = self.renewed + self.ttl / 3 + tick;
+            let (renewed, _) = self.renewals.last().expect("granted");
+            let next = *renewed + self.ttl / 3 + tick;
             let now = Instant::now();
             std::thread::sleep(next.min(until).saturating_duration_since(now));
             if next >= until {
@@ -92,11 +92,11 @@ impl Server {
     }
 
     pub fn renew(&mut self) {
-        self.renewed = Instant::now();
+        let asked = Instant::now();
         let lease = json!({ "ID": self.lease.to_string() });
         let answer = self.ask("/v3/lease/keepalive", &lease);
         assert!(answer["result"]["TTL"].is_string(), "the lease is gone");
-        self.renewals.push((self.renewed, Instant::now()));
+        self.renewals.push((asked, Instant::now()));
     }
 
     pub fn leave(&mut self) {
