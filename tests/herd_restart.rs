@@ -53,12 +53,14 @@ struct Client {
     cluster: Cluster,
 }
 
-/// Settings as they are by default, but that whole clusters check only who says nothing.
+/// Settings as they are by default, but that whole clusters check only who says nothing, and have the
+/// time to start that a busy machine takes.
 fn start(etcd: &Etcd, count: usize, set: impl Fn(usize, Builder) -> Builder) -> Vec<Client> {
     let client = |n: usize| {
         let proxy = Proxy::start(&etcd.endpoint());
         let builder = Cluster::builder()
             .endpoints([proxy.endpoint()])
+            .start_timeout(SOON)
             .check(Check::Silent);
         let cluster = set(n, builder).start().expect("etcd is there");
         Client { proxy, cluster }

@@ -272,9 +272,7 @@ fn g1_g9_pages_that_do_not_come_in_time_are_asked_for_smaller() {
         (request.path == "/v3/kv/range" && limit > 20).then_some(Reply::Silence)
     };
     let relay = FakeGateway::relay_unless(etcd.endpoint(), large, |_, line| Some(line));
-    let builder = patient([relay.endpoint()])
-        .request_timeout(ms(500))
-        .start_timeout(SOON);
+    let builder = patient([relay.endpoint()]).request_timeout(ms(500));
     let follower = Follower::start(builder);
     assert_eq!(follower.cluster.members().len(), 300);
     // 1000 and 125 in vain; and pages that grow again, until that is in vain as well.

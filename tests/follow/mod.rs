@@ -33,6 +33,7 @@ pub fn observer<S: Into<String>>(endpoints: impl IntoIterator<Item = S>) -> Buil
         .endpoints(endpoints)
         .connect_timeout(ms(500))
         .request_timeout(ms(1800))
+        .start_timeout(SOON)
         .stall_bound(ms(2000))
         .backoff(ms(20), ms(300))
 }

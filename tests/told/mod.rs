@@ -19,6 +19,7 @@ pub fn observer(endpoint: impl Into<String>) -> Builder {
         .endpoints([endpoint])
         .connect_timeout(ms(500))
         .request_timeout(ms(1500))
+        .start_timeout(SOON)
         .stall_bound(ms(2000))
         .backoff(ms(20), ms(300))
 }
