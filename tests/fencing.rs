@@ -44,7 +44,9 @@ impl Scene {
 
 /// When `is_registered` turns false, seen from a thread of its own.
 fn turns_false(cluster: &Cluster) -> Instant {
+    let started = Instant::now();
     while cluster.is_registered() {
+        assert!(started.elapsed() < SOON, "still registered");
         std::thread::sleep(Duration::from_millis(1));
     }
     Instant::now()

@@ -98,6 +98,17 @@ impl Gateway {
         answer
     }
 
+    /// Code 13 is no answer to the question: 3.4 cuts a large reply off, once in a great while, on
+    /// the way from etcd to its own gateway ("unexpected EOF"). A read can be asked again.
+    #[track_caller]
+    fn range(&self, body: &Value) -> Value {
+        match self.post("/v3/kv/range", body) {
+            (500, answer) if answer["code"] == 13 => self.ok("/v3/kv/range", body),
+            (200, answer) => answer,
+            (status, answer) => panic!("{}/v3/kv/range {body}: {status} {answer}", self.endpoint),
+        }
+    }
+
     /// The revision of the put. `lease` 0 is none.
     #[track_caller]
     pub fn put(&self, key: &str, value: impl AsRef<[u8]>, lease: i64) -> i64 {
@@ -121,20 +132,20 @@ impl Gateway {
 
     #[track_caller]
     pub fn get(&self, key: &str) -> Option<Kv> {
-        kvs(&self.ok("/v3/kv/range", &json!({ "key": b64(key) }))).pop()
+        kvs(&self.range(&json!({ "key": b64(key) }))).pop()
     }
 
     #[track_caller]
     pub fn list_prefix(&self, prefix: &str) -> Vec<Kv> {
         let body = json!({ "key": b64(prefix), "range_end": b64(after_prefix(prefix)) });
-        kvs(&self.ok("/v3/kv/range", &body))
+        kvs(&self.range(&body))
     }
 
     /// The store's current revision.
     #[track_caller]
     pub fn revision(&self) -> i64 {
         let body = json!({ "key": b64("\0"), "count_only": true });
-        revision_of(&self.ok("/v3/kv/range", &body))
+        revision_of(&self.range(&body))
     }
 
     #[track_caller]
