@@ -80,7 +80,9 @@ pub enum Event {
         until: Instant,
     },
     /// This listener was too slow for its channel, and events that cancel each other out, or that
-    /// a later one replaces, were folded together. What it is told still adds up to the view.
+    /// a later one replaces, were folded together. What it is told still adds up to the view, but a
+    /// member keeps its place in the queue: what happened to it last can be told before what
+    /// happened earlier to others, or before [`StoreRestored`](Event::StoreRestored).
     #[non_exhaustive]
     Lagged {
         /// How many events were spared since the last `Lagged`.

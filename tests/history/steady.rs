@@ -1,6 +1,7 @@
 //! **G7 Fail-static**: without etcd nobody goes, and the view ages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included};
 
 use super::placed::Placed;
 use super::timeline::{Step, Timeline};
@@ -14,10 +15,13 @@ pub struct Reached<'a> {
     /// Of each epoch, the revisions that somebody was told of, descending, and when that one or a
     /// later one first was.
     told: Vec<Vec<(i64, Nanos)>>,
+    /// Whose listener was told when that etcd is back. One that lags is told later, and of some
+    /// that went after that before it: each member keeps its place in the queue.
+    restored: BTreeSet<(&'a str, Nanos)>,
 }
 
 impl<'a> Reached<'a> {
-    pub fn of(all: &[Placed], epochs: &'a [Timeline]) -> Self {
+    pub fn of(all: &[Placed<'a>], epochs: &'a [Timeline]) -> Self {
         let mut told = vec![Vec::new(); epochs.len()];
         for place in all.iter().flat_map(|placed| &placed.changes) {
             if let Some(step) = place.change(epochs) {
@@ -32,7 +36,22 @@ impl<'a> Reached<'a> {
                 *at = first;
             }
         }
-        Reached { epochs, told }
+        let restored = all.iter().flat_map(|placed| {
+            let entries = placed.log.entries.iter();
+            let restored = entries.filter(|entry| entry.what == Told::StoreRestored);
+            restored.map(|entry| (placed.log.handle.as_str(), entry.at))
+        });
+        Reached {
+            epochs,
+            told,
+            restored: restored.collect(),
+        }
+    }
+
+    /// Whether that handle had etcd back at some time after the first and until the second.
+    fn back(&self, handle: &'a str, lost: Nanos, until: Nanos) -> bool {
+        let span = (Excluded((handle, lost)), Included((handle, until)));
+        self.restored.range(span).next().is_some()
     }
 
     /// By when it had come to that step.
@@ -45,9 +64,9 @@ impl<'a> Reached<'a> {
 }
 
 /// A departure told while etcd is lost must have been seen before.
-pub fn judge(
-    placed: &Placed,
-    reached: &Reached,
+pub fn judge<'a>(
+    placed: &Placed<'a>,
+    reached: &Reached<'a>,
     bounds: &Bounds,
     sum: &mut Summary,
 ) -> Result<(), Violation> {
@@ -63,7 +82,9 @@ pub fn judge(
         let Some(place) = changes.next_if(|p| p.index == index) else {
             continue;
         };
-        let Some(lost) = lost.filter(|_| place.told.departure().is_some()) else {
+        let departs = place.told.departure().is_some();
+        let away = |lost: &Nanos| !reached.back(&log.handle, *lost, entry.at);
+        let Some(lost) = lost.filter(away).filter(|_| departs) else {
             continue;
         };
         sum.count("G7");
