@@ -151,7 +151,8 @@ pub enum DownCause {
         /// Who saw it.
         by: Arc<[Box<str>]>,
     },
-    /// Its lease ran out: it was seen not to be renewed, and the key went when it had to.
+    /// Its lease ran out: it was seen not to be renewed, and the key went when it had to. (Whoever is
+    /// late with a renewal, and then goes in the last second of its lease, can't be told from that.)
     LeaseExpired,
     /// A new incarnation has its (type, id).
     Replaced,

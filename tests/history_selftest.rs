@@ -170,6 +170,22 @@ fn g7_who_lags_may_be_told_late_that_etcd_is_back() {
 }
 
 #[test]
+fn g10_nobody_knows_beforehand_that_it_is_thrown_out() {
+    let mut late = 0;
+    for seed in 0..40 {
+        let mut history = made::good(seed, 120, Wipe::Never);
+        if lies::thrown_out_late(&mut history).is_none() {
+            continue;
+        }
+        late += 1;
+        if let Err(violation) = judge(&history) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+    assert!(late > 20, "{late}");
+}
+
+#[test]
 fn every_lie_is_found_and_named() {
     for Mutation {
         guarantee,

@@ -34,6 +34,9 @@ pub fn judge(placed: &[Placed], history: &History, sum: &mut Summary) -> Result<
                 let Some(registered) = registered else {
                     continue;
                 };
+                if was_thrown_out(log, registered, place.at, history, &seen.name) {
+                    continue;
+                }
                 match knew(log, registered, place.at, history, &seen.name) {
                     true => drop(knowing.insert(&log.handle)),
                     false => drop(ignorant.insert(&log.handle, (log, registered))),
@@ -64,6 +67,24 @@ fn nobody_did_it(history: &History, name: &str, told: Nanos) -> bool {
         _ => false,
     });
     history.deeds.complete && deeds.next().is_none()
+}
+
+/// Whether somebody took the key or the lease. Where that falls into the second in which the lease
+/// could have run out, peers can't tell it from that (a limit of G6), and the owner can't know
+/// before.
+fn was_thrown_out(
+    log: &Log,
+    registered: usize,
+    told: Nanos,
+    history: &History,
+    name: &str,
+) -> bool {
+    let since = log.entries[registered].at;
+    let mut deeds = history.deeds.between(since, told);
+    deeds.any(|d| match &d.what {
+        Deed::KeyDeleted { name: n } | Deed::LeaseRevoked { name: n, .. } => n == name,
+        _ => false,
+    })
 }
 
 fn knew(log: &Log, registered: usize, told: Nanos, history: &History, name: &str) -> bool {

@@ -21,7 +21,7 @@ use crate::support::random::Random;
 const MS: Nanos = 1_000_000;
 /// So late everything is told.
 const LAG: Nanos = 2 * MS;
-const TTL: Nanos = 3_000 * MS;
+pub const TTL: Nanos = 3_000 * MS;
 
 #[derive(Clone)]
 struct Member {

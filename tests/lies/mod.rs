@@ -2,8 +2,8 @@
 
 pub mod made;
 
-use self::made::{CUT, FAST, LATE, SLOW};
-use crate::history::{Act, At, History, Log, Nanos, Seen, Told};
+use self::made::{CUT, FAST, LATE, SLOW, TTL};
+use crate::history::{Act, At, Deed, History, Log, Nanos, Seen, Told};
 use crate::support::random::Random;
 
 /// Makes it wrong, where there is an opportunity.
@@ -450,6 +450,19 @@ pub fn back_late(log: &mut Log) -> Option<()> {
     let gone = back + log.entries[back..].iter().position(departs)?;
     log.entries.remove(back);
     repeat(log, gone - 1, Told::StoreRestored);
+    Some(())
+}
+
+/// Whoever is cut off is thrown out before its lease runs out, and learns of it afterwards. Its
+/// peers can't tell that from the lease's end.
+pub fn thrown_out_late(h: &mut History) -> Option<()> {
+    let (log, lost) = fenced(h)?;
+    let name = h.logs[log].own.clone()?;
+    let at = h.logs[log].entries[lost].at + TTL / 2;
+    h.logs[log].entries[lost].at = at + 1600 * MS;
+    let what = Deed::KeyDeleted { name };
+    h.deeds.all.push(At { at, what });
+    h.deeds.all.sort_by_key(|deed| deed.at);
     Some(())
 }
 
