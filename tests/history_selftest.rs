@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use history::json::{Line, parse};
 use history::truth_reader::TruthReader;
-use history::{Act, Previous, Seen, Told, judge, now};
+use history::{Act, Deed, Previous, Seen, Told, judge, now};
 use lies::Mutation;
 use lies::made::{self, Wipe};
 use support::etcd::Etcd;
@@ -170,19 +170,23 @@ fn g7_who_lags_may_be_told_late_that_etcd_is_back() {
 }
 
 #[test]
-fn g10_nobody_knows_beforehand_that_it_is_thrown_out() {
-    let mut late = 0;
-    for seed in 0..40 {
-        let mut history = made::good(seed, 120, Wipe::Never);
-        if lies::thrown_out_late(&mut history).is_none() {
-            continue;
+fn g10_nobody_knows_beforehand_what_others_do_to_it() {
+    let thrown_out: fn(String) -> Deed = |name| Deed::KeyDeleted { name };
+    let by_an_old_leader = |_| Deed::EtcdUp { node: 0 };
+    for to in [thrown_out, by_an_old_leader] {
+        let mut late = 0;
+        for seed in 0..40 {
+            let mut history = made::good(seed, 120, Wipe::Never);
+            if lies::lost_late(&mut history, to).is_none() {
+                continue;
+            }
+            late += 1;
+            if let Err(violation) = judge(&history) {
+                panic!("seed {seed}: {violation}");
+            }
         }
-        late += 1;
-        if let Err(violation) = judge(&history) {
-            panic!("seed {seed}: {violation}");
-        }
+        assert!(late > 20, "{late}");
     }
-    assert!(late > 20, "{late}");
 }
 
 #[test]

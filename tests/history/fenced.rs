@@ -11,7 +11,7 @@ pub fn judge(placed: &[Placed], history: &History, sum: &mut Summary) -> Result<
         for place in &peer.changes {
             let seen = place.seen;
             let ran_out = match place.told.departure() {
-                Some((_, "lease-expired")) => true,
+                Some((_, "lease-expired")) => !is_old_leader_back(history, place.at),
                 Some((_, "unknown")) => nobody_did_it(history, &seen.name, place.at),
                 _ => false,
             };
@@ -67,6 +67,15 @@ fn nobody_did_it(history: &History, name: &str, told: Nanos) -> bool {
         _ => false,
     });
     history.deeds.complete && deeds.next().is_none()
+}
+
+/// Whether a node of etcd was brought back about then. One that led before it stood still may end
+/// leases that its successor has renewed, and has told the owner so.
+fn is_old_leader_back(history: &History, told: Nanos) -> bool {
+    let bounds = &history.bounds;
+    let from = told.saturating_sub(bounds.slack + bounds.delivery);
+    let mut deeds = history.deeds.between(from, told + bounds.delivery);
+    deeds.any(|d| matches!(d.what, Deed::EtcdUp { .. }))
 }
 
 /// Whether somebody took the key or the lease. Where that falls into the second in which the lease

@@ -453,14 +453,14 @@ pub fn back_late(log: &mut Log) -> Option<()> {
     Some(())
 }
 
-/// Whoever is cut off is thrown out before its lease runs out, and learns of it afterwards. Its
-/// peers can't tell that from the lease's end.
-pub fn thrown_out_late(h: &mut History) -> Option<()> {
+/// Whoever is cut off loses its key to this before its lease runs out, and learns of it afterwards.
+/// Its peers can't tell that from the lease's end.
+pub fn lost_late(h: &mut History, to: fn(String) -> Deed) -> Option<()> {
     let (log, lost) = fenced(h)?;
     let name = h.logs[log].own.clone()?;
     let at = h.logs[log].entries[lost].at + TTL / 2;
     h.logs[log].entries[lost].at = at + 1600 * MS;
-    let what = Deed::KeyDeleted { name };
+    let what = to(name);
     h.deeds.all.push(At { at, what });
     h.deeds.all.sort_by_key(|deed| deed.at);
     Some(())
