@@ -11,7 +11,7 @@ pub fn judge(placed: &[Placed], history: &History, sum: &mut Summary) -> Result<
         for place in &peer.changes {
             let seen = place.seen;
             let ran_out = match place.told.departure() {
-                Some((_, "lease-expired")) => !is_old_leader_back(history, place.at),
+                Some((_, "lease-expired")) => true,
                 Some((_, "unknown")) => nobody_did_it(history, &seen.name, place.at),
                 _ => false,
             };
@@ -34,11 +34,9 @@ pub fn judge(placed: &[Placed], history: &History, sum: &mut Summary) -> Result<
                 let Some(registered) = registered else {
                     continue;
                 };
-                if was_thrown_out(log, registered, place.at, history, &seen.name) {
-                    continue;
-                }
                 match knew(log, registered, place.at, history, &seen.name) {
                     true => drop(knowing.insert(&log.handle)),
+                    false if is_others_doing(log, registered, place.at, history, &seen.name) => {}
                     false => drop(ignorant.insert(&log.handle, (log, registered))),
                 }
             }
@@ -69,29 +67,26 @@ fn nobody_did_it(history: &History, name: &str, told: Nanos) -> bool {
     history.deeds.complete && deeds.next().is_none()
 }
 
-/// Whether a node of etcd was brought back about then. One that led before it stood still may end
-/// leases that its successor has renewed, and has told the owner so.
-fn is_old_leader_back(history: &History, told: Nanos) -> bool {
-    let bounds = &history.bounds;
-    let from = told.saturating_sub(bounds.slack + bounds.delivery);
-    let mut deeds = history.deeds.between(from, told + bounds.delivery);
-    deeds.any(|d| matches!(d.what, Deed::EtcdUp { .. }))
-}
-
-/// Whether somebody took the key or the lease. Where that falls into the second in which the lease
-/// could have run out, peers can't tell it from that (a limit of G6), and the owner can't know
-/// before.
-fn was_thrown_out(
+/// Whether it may not be the lease that ended it, which its owner can't know beforehand, nor its
+/// peers afterwards (a limit of G6).
+fn is_others_doing(
     log: &Log,
     registered: usize,
     told: Nanos,
     history: &History,
     name: &str,
 ) -> bool {
+    let bounds = &history.bounds;
+    let lately = told.saturating_sub(bounds.slack + bounds.delivery);
     let since = log.entries[registered].at;
-    let mut deeds = history.deeds.between(since, told);
+    let mut deeds = history.deeds.between(0, told + bounds.delivery);
     deeds.any(|d| match &d.what {
-        Deed::KeyDeleted { name: n } | Deed::LeaseRevoked { name: n, .. } => n == name,
+        // Thrown out in the second in which its lease could have run out.
+        Deed::KeyDeleted { name: n } | Deed::LeaseRevoked { name: n, .. } => {
+            n == name && d.at >= since && d.at <= told
+        }
+        // A leader that stood still, and goes on, may end leases that its successor has renewed.
+        Deed::EtcdUp { .. } => d.at >= lately,
         _ => false,
     })
 }

@@ -86,8 +86,9 @@ fn contradiction(placed: &Placed, place: &Place, reason: &str, case: &Case) -> O
         "revoked" if complete && !revoked => no("nobody revoked its lease"),
         "lease-expired" if lease == 0 => no("it was on no lease"),
         "lease-expired" if complete => {
-            let could =
-                could_expire(case, name, born, gone.at) || was_in_doubt(case, name, life, gone.at);
+            let could = could_expire(case, name, born, gone.at)
+                || was_in_doubt(case, name, life, gone.at)
+                || were_others_in_doubt(case, name, gone.at);
             match (could, deleted || revoked) {
                 (false, true) => no("it was thrown out, and it was well"),
                 (false, false) => no("it was well, and so was its way to etcd"),
@@ -124,6 +125,30 @@ fn was_in_doubt(case: &Case, name: &str, life: i64, gone: Nanos) -> bool {
         })
     });
     case.logs.iter().any(|log| own(&log)) && !was_sure
+}
+
+/// A silent server does not say what it knows. Where its machine or etcd was too slow, somebody else
+/// was in doubt, too, to whom nothing was done.
+fn were_others_in_doubt(case: &Case, name: &str, gone: Nanos) -> bool {
+    let is_silent = !case.logs.iter().any(|log| log.own.as_deref() == Some(name));
+    let since = gone.saturating_sub(case.bounds.ttl);
+    let was_left_alone = |own: &str, lost: Nanos| {
+        let lately = lost.saturating_sub(case.bounds.slack);
+        let mut deeds = case.deeds.between(lately, lost);
+        let thrown_out = deeds.any(|d| match &d.what {
+            Deed::KeyDeleted { name } | Deed::LeaseRevoked { name, .. } => name == own,
+            _ => false,
+        });
+        !thrown_out && !could_expire(case, own, 0, lost)
+    };
+    let in_doubt = |log: &Log| {
+        let mut lost = log.entries.iter().filter(|e| e.what == Told::Lost);
+        let own = log.own.as_deref();
+        own.is_some_and(|own| {
+            lost.any(|e| since <= e.at && e.at <= gone && was_left_alone(own, e.at))
+        })
+    };
+    is_silent && case.logs.iter().any(in_doubt)
 }
 
 /// Whether something kept the member from renewing its lease until shortly before.
