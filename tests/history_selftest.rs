@@ -170,6 +170,26 @@ fn g7_who_lags_may_be_told_late_that_etcd_is_back() {
 }
 
 #[test]
+fn g6_a_silent_server_runs_out_with_members_that_were_in_doubt() {
+    let mut excused = 0;
+    for seed in 0..40 {
+        let mut history = made::good(seed, 120, Wipe::Never);
+        let Some(had_to_end) = lies::never_killed(&mut history) else {
+            continue;
+        };
+        match judge(&history) {
+            Err(violation) if violation.guarantee == "G6" => excused += 1,
+            other => panic!("seed {seed}: {other:?}"),
+        }
+        lies::doubt(&mut history, had_to_end);
+        if let Err(violation) = judge(&history) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+    assert!(excused > 20, "{excused}");
+}
+
+#[test]
 fn g10_nobody_knows_beforehand_what_others_do_to_it() {
     let thrown_out: fn(String) -> Deed = |name| Deed::KeyDeleted { name };
     let by_an_old_leader = |_| Deed::EtcdUp { node: 0 };
