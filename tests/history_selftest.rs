@@ -10,6 +10,7 @@ use history::json::{Line, parse};
 use history::truth_reader::TruthReader;
 use history::{Act, Deed, Previous, Seen, Told, judge, now};
 use lies::Mutation;
+use lies::excused;
 use lies::made::{self, Wipe};
 use support::etcd::Etcd;
 
@@ -174,14 +175,14 @@ fn g6_a_silent_server_runs_out_with_members_that_were_in_doubt() {
     let mut excused = 0;
     for seed in 0..40 {
         let mut history = made::good(seed, 120, Wipe::Never);
-        let Some(had_to_end) = lies::never_killed(&mut history) else {
+        let Some(had_to_end) = excused::never_killed(&mut history) else {
             continue;
         };
         match judge(&history) {
             Err(violation) if violation.guarantee == "G6" => excused += 1,
             other => panic!("seed {seed}: {other:?}"),
         }
-        lies::doubt(&mut history, had_to_end);
+        excused::doubt(&mut history, had_to_end);
         if let Err(violation) = judge(&history) {
             panic!("seed {seed}: {violation}");
         }
@@ -197,7 +198,7 @@ fn g10_nobody_knows_beforehand_what_others_do_to_it() {
         let mut late = 0;
         for seed in 0..40 {
             let mut history = made::good(seed, 120, Wipe::Never);
-            if lies::lost_late(&mut history, to).is_none() {
+            if excused::lost_late(&mut history, to).is_none() {
                 continue;
             }
             late += 1;
