@@ -172,14 +172,14 @@ fn g7_who_lags_may_be_told_late_that_etcd_is_back() {
 
 #[test]
 fn g6_a_silent_server_runs_out_with_members_that_were_in_doubt() {
-    let mut excused = 0;
+    let mut blamed = 0;
     for seed in 0..40 {
         let mut history = made::good(seed, 120, Wipe::Never);
         let Some(had_to_end) = excused::never_killed(&mut history) else {
             continue;
         };
         match judge(&history) {
-            Err(violation) if violation.guarantee == "G6" => excused += 1,
+            Err(violation) if violation.guarantee == "G6" => blamed += 1,
             other => panic!("seed {seed}: {other:?}"),
         }
         excused::doubt(&mut history, had_to_end);
@@ -187,7 +187,7 @@ fn g6_a_silent_server_runs_out_with_members_that_were_in_doubt() {
             panic!("seed {seed}: {violation}");
         }
     }
-    assert!(excused > 20, "{excused}");
+    assert!(blamed > 20, "{blamed}");
 }
 
 #[test]

@@ -62,6 +62,16 @@ pub enum Deed {
     Wiped,
 }
 
+impl Deed {
+    /// Whether somebody takes the member's key or lease.
+    pub fn throws_out(&self, name: &str) -> bool {
+        match self {
+            Deed::KeyDeleted { name: n } | Deed::LeaseRevoked { name: n, .. } => n == name,
+            _ => false,
+        }
+    }
+}
+
 /// Whose way to etcd it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Whom {

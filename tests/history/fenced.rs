@@ -59,10 +59,9 @@ pub fn judge(placed: &[Placed], history: &History, sum: &mut Summary) -> Result<
 fn nobody_did_it(history: &History, name: &str, told: Nanos) -> bool {
     let lately = told.saturating_sub(2 * history.bounds.ttl + history.bounds.slack);
     let mut deeds = history.deeds.between(0, told).filter(|d| match &d.what {
-        Deed::KeyDeleted { name: n } | Deed::LeaseRevoked { name: n, .. } => n == name,
         Deed::Wiped => true,
         Deed::EtcdDown { .. } | Deed::EtcdUp { .. } => d.at >= lately,
-        _ => false,
+        deed => deed.throws_out(name),
     });
     history.deeds.complete && deeds.next().is_none()
 }
@@ -76,19 +75,15 @@ fn is_others_doing(
     history: &History,
     name: &str,
 ) -> bool {
+    // In the second in which its lease could have run out.
+    let since = log.entries[registered].at;
+    let mut deeds = history.deeds.between(since, told);
+    let thrown_out = deeds.any(|d| d.what.throws_out(name));
+    // A leader that stood still, and goes on, may end leases that its successor has renewed.
     let bounds = &history.bounds;
     let lately = told.saturating_sub(bounds.slack + bounds.delivery);
-    let since = log.entries[registered].at;
-    let mut deeds = history.deeds.between(0, told + bounds.delivery);
-    deeds.any(|d| match &d.what {
-        // Thrown out in the second in which its lease could have run out.
-        Deed::KeyDeleted { name: n } | Deed::LeaseRevoked { name: n, .. } => {
-            n == name && d.at >= since && d.at <= told
-        }
-        // A leader that stood still, and goes on, may end leases that its successor has renewed.
-        Deed::EtcdUp { .. } => d.at >= lately,
-        _ => false,
-    })
+    let mut deeds = history.deeds.between(lately, told + bounds.delivery);
+    thrown_out || deeds.any(|d| matches!(d.what, Deed::EtcdUp { .. }))
 }
 
 fn knew(log: &Log, registered: usize, told: Nanos, history: &History, name: &str) -> bool {

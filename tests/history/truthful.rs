@@ -135,10 +135,7 @@ fn were_others_in_doubt(case: &Case, name: &str, gone: Nanos) -> bool {
     let was_left_alone = |own: &str, lost: Nanos| {
         let lately = lost.saturating_sub(case.bounds.slack);
         let mut deeds = case.deeds.between(lately, lost);
-        let thrown_out = deeds.any(|d| match &d.what {
-            Deed::KeyDeleted { name } | Deed::LeaseRevoked { name, .. } => name == own,
-            _ => false,
-        });
+        let thrown_out = deeds.any(|d| d.what.throws_out(own));
         !thrown_out && !could_expire(case, own, 0, lost)
     };
     let in_doubt = |log: &Log| {
