@@ -176,7 +176,7 @@ fn not_in_vain(done: &BTreeMap<&'static str, u64>, summary: &Summary) {
         ("G5", 10),
         ("G6", 300),
         ("G7", 10),
-        ("G10", 5),
+        ("G10", 30),
     ] {
         let checked = summary.of(guarantee);
         assert!(
