@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use self::checking::Checking;
+use self::checking::{Checking, Seen};
 use self::watching::Watching;
 use super::Violation;
 use super::book::Book;
@@ -249,7 +249,7 @@ impl Client {
             }
             Event::Suspect { evidence, member } => {
                 let seen = (member.lease(), self.ms(evidence.seen));
-                let Some((sent, end)) = self.checking.seen.get(&seen) else {
+                let Some(Seen { sent, end, .. }) = self.checking.seen.get(&seen) else {
                     return wrong("G6", "on what nobody has seen".into());
                 };
                 let claimed = sent + evidence.remaining.as_millis() as Ms + 1;
@@ -303,7 +303,8 @@ impl Client {
         if !proven {
             return wrong("G6", "no etcd of its history has said so".into());
         }
-        match revived || due.causes.allow(told) {
+        let way = self.checking.way(gone.lease());
+        match revived || due.causes.allow(told, way) {
             true => Ok(()),
             false => wrong("G6", format!("{:?}", due.causes)),
         }

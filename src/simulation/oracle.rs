@@ -45,8 +45,8 @@ pub enum Causes {
 const GRAIN: Ms = 1000;
 
 impl Causes {
-    /// Whether this may be said.
-    pub fn allow(&self, told: &str) -> bool {
+    /// Whether this may be said, if the last question about the lease was so long on its way.
+    pub fn allow(&self, told: &str, way: Ms) -> bool {
         match self {
             Causes::Exactly(cause) => told == *cause,
             Causes::Silent { end: None, .. } => told != "announced" && told != "evicted",
@@ -60,7 +60,7 @@ impl Causes {
                 // be told from one whose lease did.
                 ("lease-expired", _) => end
                     .lease_end
-                    .is_some_and(|(_, before)| before <= seen + GRAIN),
+                    .is_some_and(|(_, before)| before <= seen + GRAIN + way),
                 ("revoked", How::Revoked) => true,
                 // The lease was revoked a moment later, too.
                 ("revoked" | "deregistered", How::Deleted | How::Noted(_)) => true,

@@ -19,11 +19,20 @@ pub struct Checking {
     backoff: Backoff,
     /// There is something to ask sooner than was known.
     pub asked: bool,
-    /// By lease and the moment of the answer: when it was asked for, and the lease's true end then.
-    pub seen: BTreeMap<(i64, Ms), (Ms, Ms)>,
+    /// By lease and the moment of the answer.
+    pub seen: BTreeMap<(i64, Ms), Seen>,
     /// By lease and the moment of the answer, what a departure waited for: it is not known, in this
     /// history of those that were listed.
     pub gone: BTreeMap<(i64, Ms), usize>,
+}
+
+/// What a look at a lease was based on.
+#[derive(Clone, Copy)]
+pub struct Seen {
+    pub sent: Ms,
+    /// When etcd looked, and the lease's true end then.
+    pub looked: Ms,
+    pub end: Ms,
 }
 
 enum Doing {
@@ -32,7 +41,7 @@ enum Doing {
         lease: i64,
         ticket: Option<u64>,
         trip: Trip,
-        answer: Option<(Shown, Option<Ms>)>,
+        answer: Option<(Shown, Option<Seen>)>,
     },
 }
 
@@ -40,7 +49,7 @@ enum Doing {
 const LED: usize = 0;
 const FOR_EVER: Ms = 365 * 24 * 3600 * 1000;
 
-fn time_to_live(store: &Store, lease: i64, now: Ms) -> (Shown, Option<Ms>) {
+fn time_to_live(store: &Store, lease: i64, sent: Ms, now: Ms) -> (Shown, Option<Seen>) {
     match store.leases.get(&lease) {
         Some(found) => {
             // A leader that has just lost its lead says "for ever", and knows of no new term.
@@ -55,7 +64,8 @@ fn time_to_live(store: &Store, lease: i64, now: Ms) -> (Shown, Option<Ms>) {
                 by_election: left > found.ttl,
                 cluster: store.epoch().cluster,
             });
-            (shown, Some(found.end))
+            let (looked, end) = (now, found.end);
+            (shown, Some(Seen { sent, looked, end }))
         }
         None => {
             let cluster = store.epoch().cluster;
@@ -76,6 +86,13 @@ impl Checking {
         }
     }
 
+    /// How long the last question about this lease was on its way: what was left of it is counted
+    /// from before that.
+    pub fn way(&self, lease: i64) -> Ms {
+        let mut seen = self.seen.range((lease, 0)..=(lease, Ms::MAX));
+        seen.next_back().map_or(0, |(_, s)| s.looked - s.sent)
+    }
+
     pub fn serve(&mut self, now: Ms, world: &mut World) {
         if let Doing::Asking {
             lease,
@@ -87,7 +104,7 @@ impl Checking {
             if answer.is_none() && now >= trip.seen {
                 *answer = Some(match trip.by {
                     Some(by) if world.store.leads() || by == LED => {
-                        time_to_live(world.store, *lease, now)
+                        time_to_live(world.store, *lease, trip.sent, now)
                     }
                     _ => (Shown::Nothing, None),
                 });
@@ -162,12 +179,12 @@ impl Client {
         lease: i64,
         ticket: Option<u64>,
         trip: Trip,
-        (mut shown, end): (Shown, Option<Ms>),
+        (mut shown, mut seen): (Shown, Option<Seen>),
         now: Ms,
         world: &mut World,
     ) -> Result<(), Violation> {
         if trip.by.is_some_and(|by| !world.network.passes(by)) {
-            shown = Shown::Nothing;
+            (shown, seen) = (Shown::Nothing, None);
         }
         match (&mut shown, self.bug) {
             (Shown::Lease(found), Some(Bug::ShortLooks)) => {
@@ -186,8 +203,8 @@ impl Client {
             _ => {}
         }
         self.checking.doing = Doing::Sleeping(Some(now));
-        if let Some(end) = end {
-            self.checking.seen.insert((lease, now), (trip.sent, end));
+        if let Some(seen) = seen {
+            self.checking.seen.insert((lease, now), seen);
         }
         if ticket.is_some() && matches!(shown, Shown::Gone { .. }) {
             self.checking.gone.insert((lease, now), self.oracle.history);
