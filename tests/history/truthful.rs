@@ -86,9 +86,8 @@ fn contradiction(placed: &Placed, place: &Place, reason: &str, case: &Case) -> O
         "revoked" if complete && !revoked => no("nobody revoked its lease"),
         "lease-expired" if lease == 0 => no("it was on no lease"),
         "lease-expired" if complete => {
-            let could = could_expire(case, name, born, gone.at)
-                || was_in_doubt(case, name, life, gone.at)
-                || were_others_in_doubt(case, name, gone.at);
+            let could =
+                could_expire(case, name, born, gone.at) || was_in_doubt(case, name, life, gone.at);
             match (could, deleted || revoked) {
                 (false, true) => no("it was thrown out, and it was well"),
                 (false, false) => no("it was well, and so was its way to etcd"),
@@ -105,47 +104,48 @@ fn contradiction(placed: &Placed, place: &Place, reason: &str, case: &Case) -> O
 }
 
 /// Whether the member itself could not be sure that its lease lived: its machine, or etcd's, may be
-/// too slow without anybody's doing. When its key is taken it finds out afterwards; a lease that
-/// may run out it doubts half a second before.
+/// too slow without anybody's doing. A silent server does not say what it knows: there others, to
+/// whom nothing was done, stand for it.
 fn was_in_doubt(case: &Case, name: &str, life: i64, gone: Nanos) -> bool {
+    let is_own = |log: &&Log| log.own.as_deref() == Some(name);
+    let mut own = case.logs.iter().filter(is_own).peekable();
+    match own.peek() {
+        Some(_) => !own.any(|log| was_sure(log, life, gone)),
+        None => case.logs.iter().any(|log| doubted(log, case, gone)),
+    }
+}
+
+/// When its key is taken a member finds out afterwards; a lease that may run out it doubts half a
+/// second before.
+fn was_sure(log: &Log, life: i64, gone: Nanos) -> bool {
     let before = gone.saturating_sub(250_000_000);
-    let own = |log: &&Log| log.own.as_deref() == Some(name);
     let is_it = |entry: &At<Told>| matches!(entry.what, Told::Registered { incarnation, .. } if incarnation == life);
     let is_registered = |entry: &At<Told>| matches!(entry.what, Told::Registered { .. });
     let is_own = |entry: &&At<Told>| {
         is_registered(entry) || matches!(entry.what, Told::Lost | Told::Displaced)
     };
-    let was_sure = case.logs.iter().filter(own).any(|log| {
-        let registered = log.entries.iter().position(is_it);
-        registered.is_some_and(|from| {
-            let until = log.entries[from..]
-                .iter()
-                .take_while(|entry| entry.at <= before);
-            until.filter(is_own).last().is_none_or(is_registered)
-        })
-    });
-    case.logs.iter().any(|log| own(&log)) && !was_sure
+    let registered = log.entries.iter().position(is_it);
+    registered.is_some_and(|from| {
+        let until = log.entries[from..]
+            .iter()
+            .take_while(|entry| entry.at <= before);
+        until.filter(is_own).last().is_none_or(is_registered)
+    })
 }
 
-/// A silent server does not say what it knows. Where its machine or etcd was too slow, somebody else
-/// was in doubt, too, to whom nothing was done.
-fn were_others_in_doubt(case: &Case, name: &str, gone: Nanos) -> bool {
-    let is_silent = !case.logs.iter().any(|log| log.own.as_deref() == Some(name));
+/// Whether a member that was left alone was in doubt within a TTL before.
+fn doubted(log: &Log, case: &Case, gone: Nanos) -> bool {
     let since = gone.saturating_sub(case.bounds.ttl);
-    let was_left_alone = |own: &str, lost: Nanos| {
+    let Some(own) = log.own.as_deref() else {
+        return false;
+    };
+    let was_left_alone = |lost: Nanos| {
         let lately = lost.saturating_sub(case.bounds.slack);
         let mut deeds = case.deeds.between(lately, lost);
-        let thrown_out = deeds.any(|d| d.what.throws_out(own));
-        !thrown_out && !could_expire(case, own, 0, lost)
+        !deeds.any(|d| d.what.throws_out(own)) && !could_expire(case, own, 0, lost)
     };
-    let in_doubt = |log: &Log| {
-        let mut lost = log.entries.iter().filter(|e| e.what == Told::Lost);
-        let own = log.own.as_deref();
-        own.is_some_and(|own| {
-            lost.any(|e| since <= e.at && e.at <= gone && was_left_alone(own, e.at))
-        })
-    };
-    is_silent && case.logs.iter().any(in_doubt)
+    let mut lost = log.entries.iter().filter(|e| e.what == Told::Lost);
+    lost.any(|e| since <= e.at && e.at <= gone && was_left_alone(e.at))
 }
 
 /// Whether something kept the member from renewing its lease until shortly before.

@@ -41,7 +41,8 @@ enum Doing {
         lease: i64,
         ticket: Option<u64>,
         trip: Trip,
-        answer: Option<(Shown, Option<Seen>)>,
+        /// With the lease's true end, where there is one.
+        answer: Option<(Shown, Option<Ms>)>,
     },
 }
 
@@ -49,7 +50,7 @@ enum Doing {
 const LED: usize = 0;
 const FOR_EVER: Ms = 365 * 24 * 3600 * 1000;
 
-fn time_to_live(store: &Store, lease: i64, sent: Ms, now: Ms) -> (Shown, Option<Seen>) {
+fn time_to_live(store: &Store, lease: i64, now: Ms) -> (Shown, Option<Ms>) {
     match store.leases.get(&lease) {
         Some(found) => {
             // A leader that has just lost its lead says "for ever", and knows of no new term.
@@ -64,8 +65,7 @@ fn time_to_live(store: &Store, lease: i64, sent: Ms, now: Ms) -> (Shown, Option<
                 by_election: left > found.ttl,
                 cluster: store.epoch().cluster,
             });
-            let (looked, end) = (now, found.end);
-            (shown, Some(Seen { sent, looked, end }))
+            (shown, Some(found.end))
         }
         None => {
             let cluster = store.epoch().cluster;
@@ -102,9 +102,10 @@ impl Checking {
         } = &mut self.doing
         {
             if answer.is_none() && now >= trip.seen {
+                trip.seen = now;
                 *answer = Some(match trip.by {
                     Some(by) if world.store.leads() || by == LED => {
-                        time_to_live(world.store, *lease, trip.sent, now)
+                        time_to_live(world.store, *lease, now)
                     }
                     _ => (Shown::Nothing, None),
                 });
@@ -179,12 +180,12 @@ impl Client {
         lease: i64,
         ticket: Option<u64>,
         trip: Trip,
-        (mut shown, mut seen): (Shown, Option<Seen>),
+        (mut shown, mut end): (Shown, Option<Ms>),
         now: Ms,
         world: &mut World,
     ) -> Result<(), Violation> {
         if trip.by.is_some_and(|by| !world.network.passes(by)) {
-            (shown, seen) = (Shown::Nothing, None);
+            (shown, end) = (Shown::Nothing, None);
         }
         match (&mut shown, self.bug) {
             (Shown::Lease(found), Some(Bug::ShortLooks)) => {
@@ -203,7 +204,9 @@ impl Client {
             _ => {}
         }
         self.checking.doing = Doing::Sleeping(Some(now));
-        if let Some(seen) = seen {
+        if let Some(end) = end {
+            let (sent, looked) = (trip.sent, trip.seen);
+            let seen = Seen { sent, looked, end };
             self.checking.seen.insert((lease, now), seen);
         }
         if ticket.is_some() && matches!(shown, Shown::Gone { .. }) {
