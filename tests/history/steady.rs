@@ -1,7 +1,6 @@
 //! **G7 Fail-static**: without etcd nobody goes, and the view ages.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Included};
+use std::collections::BTreeMap;
 
 use super::placed::Placed;
 use super::timeline::{Step, Timeline};
@@ -15,9 +14,8 @@ pub struct Reached<'a> {
     /// Of each epoch, the revisions that somebody was told of, descending, and when that one or a
     /// later one first was.
     told: Vec<Vec<(i64, Nanos)>>,
-    /// Whose listener was told when that etcd is back. One that lags is told later, and of some
-    /// that went after that before it: each member keeps its place in the queue.
-    restored: BTreeSet<(&'a str, Nanos)>,
+    /// What each listener was told of etcd itself, and whose it is.
+    heard: Vec<(&'a str, Vec<(Nanos, &'a Told)>)>,
 }
 
 impl<'a> Reached<'a> {
@@ -36,22 +34,35 @@ impl<'a> Reached<'a> {
                 *at = first;
             }
         }
-        let restored = all.iter().flat_map(|placed| {
-            let entries = placed.log.entries.iter();
-            let restored = entries.filter(|entry| entry.what == Told::StoreRestored);
-            restored.map(|entry| (placed.log.handle.as_str(), entry.at))
+        let heard = all.iter().map(|placed| {
+            let entries = placed
+                .log
+                .entries
+                .iter()
+                .map(|entry| (entry.at, &entry.what));
+            let of_etcd = entries.filter(|(_, what)| is_of_etcd(what));
+            (placed.log.handle.as_str(), of_etcd.collect())
         });
         Reached {
             epochs,
             told,
-            restored: restored.collect(),
+            heard: heard.collect(),
         }
     }
 
-    /// Whether that handle had etcd back at some time after the first and until the second.
-    fn back(&self, handle: &'a str, lost: Nanos, until: Nanos) -> bool {
-        let span = (Excluded((handle, lost)), Included((handle, until)));
-        self.restored.range(span).next().is_some()
+    /// Whether some listener of that handle heard that etcd is back from that many losses, and not of
+    /// another one before `since`. One that lags hears of the loss late, of the return later, and of
+    /// some that went after that in between: each member keeps its place in the queue.
+    fn back(&self, handle: &str, losses: usize, since: Nanos, until: Nanos) -> bool {
+        let of_handle = self.heard.iter().filter(|(whose, _)| *whose == handle);
+        of_handle.map(|(_, heard)| heard).any(|heard| {
+            let back = |n: &usize| *heard[*n].1 == Told::StoreRestored;
+            let mut back = (0..heard.len()).filter(back).skip(losses.saturating_sub(1));
+            back.any(|n| {
+                let lost_again = heard.get(n + 1).map_or(Nanos::MAX, |(at, _)| *at);
+                heard[n].0 <= until && since < lost_again
+            })
+        })
     }
 
     /// By when it had come to that step.
@@ -63,6 +74,10 @@ impl<'a> Reached<'a> {
     }
 }
 
+fn is_of_etcd(told: &Told) -> bool {
+    matches!(told, Told::StoreLost | Told::StoreRestored)
+}
+
 /// A departure told while etcd is lost must have been seen before.
 pub fn judge<'a>(
     placed: &Placed<'a>,
@@ -72,10 +87,10 @@ pub fn judge<'a>(
 ) -> Result<(), Violation> {
     let log = placed.log;
     let mut changes = placed.changes.iter().peekable();
-    let mut lost = None;
+    let (mut lost, mut losses) = (None, 0);
     for (index, entry) in log.entries.iter().enumerate() {
         match entry.what {
-            Told::StoreLost => lost = Some(entry.at),
+            Told::StoreLost => (lost, losses) = (Some(entry.at), losses + 1),
             Told::StoreRestored => lost = None,
             _ => {}
         }
@@ -83,7 +98,9 @@ pub fn judge<'a>(
             continue;
         };
         let departs = place.told.departure().is_some();
-        let away = |lost: &Nanos| !reached.back(&log.handle, *lost, entry.at);
+        // Whoever heard it first may have noted it a moment later.
+        let until = entry.at + bounds.slack;
+        let away = |lost: &Nanos| !reached.back(&log.handle, losses, *lost, until);
         let Some(lost) = lost.filter(away).filter(|_| departs) else {
             continue;
         };

@@ -454,6 +454,16 @@ pub fn back_late(log: &mut Log) -> Option<()> {
     Some(())
 }
 
+/// That it was lost is told when it is back, as well.
+pub fn lost_late(log: &mut Log) -> Option<()> {
+    back_late(log)?;
+    let gone = restored(log)? - 1;
+    let mut lost = log.entries.remove(lost(log));
+    lost.at = log.entries[gone - 1].at;
+    log.entries.insert(gone - 1, lost);
+    Some(())
+}
+
 /// Where etcd is lost first, or the end.
 fn lost(log: &Log) -> usize {
     let lost = log.entries.iter().position(|e| e.what == Told::StoreLost);
