@@ -317,23 +317,29 @@ fn g1_g2_g3_g4_g5_g6_g7_g10_hold_over_a_wild_history() {
         there("m/1") && there("m/2")
     });
 
-    // Whoever has heard of the last one has heard of all before.
     let mut handles = vec![calm, cut, m1, m2];
     let all = |fits: &dyn Fn(&Handle) -> bool| handles.iter().all(fits);
-    until(SOON, "nothing waits for a verdict", || {
-        all(&|h| h.cluster.store_reachable() && h.cluster.stats().held == 0)
-            && all(&|h| !h.member || h.cluster.is_registered())
-    });
-    let marker = r#"{"id":"marker","type":"zz","metadata":{},"hostname":"vm"}"#;
-    etcd.gateway().put("pitaya/servers/zz/marker", marker, 0);
-    for handle in &handles {
-        for listening in &handle.listeners {
+    let everybody_hears_of = |id: &str| {
+        let marker = json!({ "id": id, "type": "zz", "metadata": {}, "hostname": "vm" });
+        let name = format!("zz/{id}");
+        etcd.gateway()
+            .put(&format!("pitaya/servers/{name}"), marker.to_string(), 0);
+        for listening in handles.iter().flat_map(|handle| &handle.listeners) {
             eventually(SOON, "the marker", || {
-                let is = |t: &Told| t.change().is_some_and(|s| s.name == "zz/marker");
+                let is = |t: &Told| t.change().is_some_and(|s| s.name == name);
                 listening.has(is).then_some(())
             });
         }
-    }
+    };
+    until(SOON, "everybody is well", || {
+        all(&|h| h.cluster.store_reachable() && (!h.member || h.cluster.is_registered()))
+    });
+    // Whoever has heard of it knows what was before, but for what waits for a verdict.
+    everybody_hears_of("marker");
+    until(SOON, "nothing waits for a verdict", || {
+        all(&|h| h.cluster.stats().held == 0)
+    });
+    everybody_hears_of("last");
     reader.catch_up(SOON);
 
     let mut history = History {

@@ -75,7 +75,9 @@ pub fn judge(placed: &Placed, epochs: &[Timeline], sum: &mut Summary) -> Result<
             rest(placed, since, last, None, epochs, &mut gaps, sum);
         } else if log.settled {
             let steps = epochs[last.epoch].steps(name);
-            let missed = &steps[last.step.map_or(0, |step| step + 1)..];
+            // Gone by the listing with which an epoch begins, which has what lay before it, too.
+            let listed = || steps.partition_point(|s| s.revision <= last.seen.revision);
+            let missed = &steps[last.step.map_or_else(listed, |step| step + 1)..];
             skip(placed, since, last, missed, None, &mut gaps, sum);
             sum.count("G1");
         }

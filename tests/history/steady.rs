@@ -141,6 +141,7 @@ pub fn answers(history: &History, reached: &Reached, sum: &mut Summary) -> Resul
         // Each age was asked for somewhere between its answer's beginning and end.
         let confirmed = answer.at_after.saturating_sub(age);
         let earliest = last.at_before.saturating_sub(was);
+        let latest = last.at_after.saturating_sub(was);
         if confirmed > last.at_after {
             // Etcd was back for a moment in between.
             continue;
@@ -157,7 +158,7 @@ pub fn answers(history: &History, reached: &Reached, sum: &mut Summary) -> Resul
             let known = epochs.iter().enumerate().any(|(epoch, e)| {
                 let end = e.end(&seen.name, seen.incarnation);
                 end.map(|step| &e.steps(&seen.name)[step])
-                    .is_some_and(|step| reached.by(epoch, step) <= earliest + slack)
+                    .is_some_and(|step| reached.by(epoch, step) <= latest + slack)
             });
             if !stays && !known {
                 let why = format!("{seen:?} vanished from the answers without etcd");
