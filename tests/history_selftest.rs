@@ -11,6 +11,7 @@ use history::truth_reader::TruthReader;
 use history::{Act, Deed, Previous, Seen, Told, judge, now};
 use lies::Mutation;
 use lies::excused;
+use lies::late;
 use lies::made::{self, Wipe};
 use support::etcd::Etcd;
 
@@ -153,7 +154,7 @@ fn g6_departures_that_waited_over_a_wipe_may_come_after_the_new_listing() {
 
 #[test]
 fn g7_who_lags_may_be_told_late_that_etcd_is_back() {
-    for lag in [lies::back_late, lies::lost_late] {
+    for lag in [late::back, late::lost_and_back] {
         let mut late = 0;
         for seed in 0..40 {
             let mut history = made::good(seed, 120, Wipe::Never);
@@ -170,6 +171,22 @@ fn g7_who_lags_may_be_told_late_that_etcd_is_back() {
         }
         assert!(late > 20, "{late}");
     }
+}
+
+#[test]
+fn g7_an_answer_that_takes_long_knows_what_was_seen_meanwhile() {
+    let mut slow = 0;
+    for seed in 0..100 {
+        let mut history = made::good(seed, 120, Wipe::Never);
+        if late::answer(&mut history).is_none() {
+            continue;
+        }
+        slow += 1;
+        if let Err(violation) = judge(&history) {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+    assert!(slow > 10, "{slow}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Lies: each makes one thing wrong in a good history, and names the guarantee that it breaks.
 
 pub mod excused;
+pub mod late;
 pub mod made;
 
 use self::made::{CUT, FAST, LATE, SLOW};
@@ -349,7 +350,7 @@ pub const TABLE: &[Mutation] = table![
         repeat(log, lost, Told::Down { member, cause });
         Some(())
     };
-    G7 "somebody goes before etcd is back" |h, _| back_late(&mut h.logs[CUT]);
+    G7 "somebody goes before etcd is back" |h, _| late::back(&mut h.logs[CUT]);
     G7 "etcd is lost twice" |h, _| {
         let log = &mut h.logs[CUT];
         let lost = log.entries.iter().position(|e| e.what == Told::StoreLost)?;
@@ -441,27 +442,6 @@ fn waited_over_a_wipe(h: &History, dice: &mut Random) -> Option<usize> {
 fn synced(log: &Log) -> usize {
     let synced = log.entries.iter().position(|e| e.what == Told::Synced);
     synced.expect("a good log")
-}
-
-/// That etcd is back is told after a departure that came later.
-pub fn back_late(log: &mut Log) -> Option<()> {
-    let back = restored(log)?;
-    let later = log.entries[back].at + 100 * MS;
-    let departs = |e: &At<Told>| e.at > later && e.what.departure().is_some();
-    let gone = back + log.entries[back..].iter().position(departs)?;
-    log.entries.remove(back);
-    repeat(log, gone - 1, Told::StoreRestored);
-    Some(())
-}
-
-/// That it was lost is told when it is back, as well.
-pub fn lost_late(log: &mut Log) -> Option<()> {
-    back_late(log)?;
-    let gone = restored(log)? - 1;
-    let mut lost = log.entries.remove(lost(log));
-    lost.at = log.entries[gone - 1].at;
-    log.entries.insert(gone - 1, lost);
-    Some(())
 }
 
 /// Where etcd is lost first, or the end.
