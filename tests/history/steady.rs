@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::placed::Placed;
 use super::timeline::{Step, Timeline};
 use super::verdict::{Summary, Violation};
-use super::{Answer, Bounds, History, Nanos, Told};
+use super::{Answer, At, Bounds, History, Nanos, Told};
 
 /// When etcd had come how far, at the latest. Who reads the truth may be cut off as well, and read it
 /// late; then whoever was told of it was before.
@@ -15,7 +15,7 @@ pub struct Reached<'a> {
     /// later one first was.
     told: Vec<Vec<(i64, Nanos)>>,
     /// What each listener was told of etcd itself, and whose it is.
-    heard: Vec<(&'a str, Vec<(Nanos, &'a Told)>)>,
+    heard: Vec<(&'a str, Vec<&'a At<Told>>)>,
 }
 
 impl<'a> Reached<'a> {
@@ -35,12 +35,7 @@ impl<'a> Reached<'a> {
             }
         }
         let heard = all.iter().map(|placed| {
-            let entries = placed
-                .log
-                .entries
-                .iter()
-                .map(|entry| (entry.at, &entry.what));
-            let of_etcd = entries.filter(|(_, what)| is_of_etcd(what));
+            let of_etcd = placed.log.entries.iter().filter(|entry| is_of_etcd(entry));
             (placed.log.handle.as_str(), of_etcd.collect())
         });
         Reached {
@@ -56,11 +51,11 @@ impl<'a> Reached<'a> {
     fn back(&self, handle: &str, losses: usize, since: Nanos, until: Nanos) -> bool {
         let of_handle = self.heard.iter().filter(|(whose, _)| *whose == handle);
         of_handle.map(|(_, heard)| heard).any(|heard| {
-            let back = |n: &usize| *heard[*n].1 == Told::StoreRestored;
-            let mut back = (0..heard.len()).filter(back).skip(losses.saturating_sub(1));
+            let back = |n: &usize| heard[*n].what == Told::StoreRestored;
+            let mut back = (0..heard.len()).filter(back).skip(losses - 1);
             back.any(|n| {
-                let lost_again = heard.get(n + 1).map_or(Nanos::MAX, |(at, _)| *at);
-                heard[n].0 <= until && since < lost_again
+                let lost_again = heard.get(n + 1).map_or(Nanos::MAX, |entry| entry.at);
+                heard[n].at <= until && since < lost_again
             })
         })
     }
@@ -74,8 +69,8 @@ impl<'a> Reached<'a> {
     }
 }
 
-fn is_of_etcd(told: &Told) -> bool {
-    matches!(told, Told::StoreLost | Told::StoreRestored)
+fn is_of_etcd(entry: &At<Told>) -> bool {
+    matches!(entry.what, Told::StoreLost | Told::StoreRestored)
 }
 
 /// A departure told while etcd is lost must have been seen before.
