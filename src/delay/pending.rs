@@ -112,14 +112,8 @@ impl Pending {
         }
         let wait = self.wait;
         let item = self.shelf.get_mut(ticket)?;
-        let lease = item.member.lease();
-        // Whoever has put the key back on the same lease has shown that it lives on.
-        let mut behind = item.behind.iter().filter_map(Event::member);
-        let answer = match answer {
-            Answer::Behind if behind.any(|member| member.lease() == lease) => Answer::Alive,
-            other => other,
-        };
         match answer {
+            answer if is_put_back(item) => self.remove(ticket, answer),
             // What revokes a lease takes its keys away first. So it counts only if it is said again,
             // as late as we can wait.
             Answer::Alive if !std::mem::replace(&mut item.what.alive, true) => {
@@ -204,7 +198,18 @@ impl Pending {
     }
 }
 
+/// Whoever has put the key back on the same lease has shown that it lived on, whatever became of it
+/// since.
+fn is_put_back(item: &Item<Case>) -> bool {
+    let mut behind = item.behind.iter().filter_map(Event::member);
+    behind.any(|member| member.lease() == item.member.lease())
+}
+
 fn released(item: Item<Case>, answer: Answer) -> Released {
+    let answer = match is_put_back(&item) {
+        true => Answer::Alive,
+        false => answer,
+    };
     let Item {
         member,
         what,

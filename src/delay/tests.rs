@@ -528,6 +528,46 @@ fn g6_who_is_behind_knows_nothing() {
     }
 }
 
+/// The lease of a key that is put back on it lived on, also if it has run out by the time that etcd
+/// is asked, or if nobody answers.
+#[test]
+fn g6_who_is_put_back_on_the_same_lease_had_not_lost_it() {
+    let on = |life, lease| Arc::new(Member::new("t/0", Document::default(), life, life, lease));
+    for (lease, answer, told) in [
+        (7, Some(Answer::Gone), "(deregistered)"),
+        (7, Some(Answer::Behind), "(deregistered)"),
+        (7, None, "(deregistered)"),
+        (8, Some(Answer::Gone), "(unknown)"),
+        (8, None, "(unknown)"),
+    ] {
+        let mut world = World::new(HOLD);
+        let (mut out, scene) = (Vec::new(), world.scene());
+        let gone = Event::ServerDown {
+            member: on(1, 7),
+            cause: DownCause::Unknown,
+            revision: 2,
+        };
+        let silence = Silence {
+            finding: finding(2),
+            suspect: None,
+        };
+        world.delay.take(gone, Some(silence), &scene, &mut out);
+        let back = Event::AddMember(on(3, lease));
+        world.delay.take(back, None, &scene, &mut out);
+        let question = world.delay.question(scene.now).0.expect("it is asked");
+        assert_eq!(out.len(), 0);
+        if let Some(answer) = answer {
+            world
+                .delay
+                .answered(question.ticket, answer, &scene, &mut out);
+        }
+        world.delay.drain(&scene, &mut out);
+        let line = out[0].to_string();
+        assert!(line.contains(told), "on {lease}, {answer:?}: {line}");
+        assert!(matches!(out[1], Event::AddMember(_)));
+    }
+}
+
 /// The checks above are only worth something if they can fail.
 #[test]
 fn the_checker_catches_every_kind_of_lie() {

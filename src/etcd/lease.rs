@@ -90,6 +90,8 @@ pub(crate) struct TimeToLive {
     /// so before it knows of the new term.
     pub by_election: bool,
     pub cluster: u64,
+    /// Of the store, as the node that answers knows it.
+    pub revision: i64,
 }
 
 #[derive(Deserialize, Default)]
@@ -176,6 +178,7 @@ pub(crate) fn left(bytes: &[u8]) -> Result<Looked, serde_json::Error> {
             term: left.header.raft_term,
             by_election: left.ttl >= left.granted,
             cluster: left.header.cluster_id,
+            revision: left.header.revision,
         })),
         _ if left.ttl < 0 => Ok(Looked::Gone {
             cluster: left.header.cluster_id,

@@ -65,8 +65,8 @@ enum Answer {
         found: Vec<Option<Kv>>,
     },
     Granted((i64, Duration)),
-    /// Left, granted, term, cluster.
-    Left(Result<(Duration, Duration, u64, u64), u64>),
+    /// Left, granted, term, cluster, revision.
+    Left(Result<(Duration, Duration, u64, u64, i64), u64>),
     Renewed(Duration),
     Refused(String),
     Token(String),
@@ -144,7 +144,13 @@ fn granted(tree: &Json) -> Read<Answer> {
 
 fn left_of(looked: Looked) -> Answer {
     Answer::Left(match looked {
-        Looked::Lives(left) => Ok((left.remaining, left.granted, left.term, left.cluster)),
+        Looked::Lives(left) => Ok((
+            left.remaining,
+            left.granted,
+            left.term,
+            left.cluster,
+            left.revision,
+        )),
         Looked::Gone { cluster } => Err(cluster),
         Looked::Behind => unreachable!("no key was asked for"),
     })
@@ -160,6 +166,7 @@ fn left(tree: &Json) -> Read<Answer> {
             seconds(granted),
             term,
             cluster,
+            header.revision,
         )))),
         (false, true) => Ok(Answer::Left(Err(cluster))),
         (false, false) => Err(Wrong::Refused),

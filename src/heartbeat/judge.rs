@@ -89,6 +89,8 @@ pub(crate) struct Judge {
     term: u64,
     /// The etcd cluster that this is of.
     cluster: Option<u64>,
+    /// The revision that its last answer was of; `None` after silence.
+    revision: Option<i64>,
     overdue: usize,
 }
 
@@ -107,6 +109,7 @@ impl Judge {
             reachable: true,
             term: 0,
             cluster: None,
+            revision: None,
             overdue: 0,
         }
     }
@@ -167,8 +170,8 @@ impl Judge {
         }
     }
 
-    /// The member's key was deleted without a word, and we see it at `now`.
-    pub fn finding(&self, member: &Member, now: Instant) -> Finding {
+    /// The member's key was deleted without a word at that revision, and we see it at `now`.
+    pub fn finding(&self, member: &Member, revision: i64, now: Instant) -> Finding {
         if !self.covers(member) {
             return Finding::Unwatched;
         }
@@ -178,7 +181,8 @@ impl Judge {
             Some(seen) => {
                 let at = seen.gone.map_or(now, |gone| gone.min(now));
                 let ended = seen.window.ended(at);
-                Finding::Seen(match self.holds(ended, at, &seen.window.last) {
+                let last = &seen.window.last;
+                Finding::Seen(match self.holds(ended, at, revision, last) {
                     true => ended,
                     false => Ended::Unclear,
                 })
@@ -190,7 +194,10 @@ impl Judge {
     /// G6: an election gives every lease its whole time, whatever was seen of it before. So who ran
     /// out was seen to have little left since the last election, or silence of etcd, that may hide
     /// one. And who went early, so soon after one, may be an old leader's doing.
-    fn holds(&self, ended: Ended, at: Instant, last: &Observation) -> bool {
+    ///
+    /// News may come late: a lease that was still there after the key was gone has not taken it
+    /// along, though it may have run out since.
+    fn holds(&self, ended: Ended, at: Instant, revision: i64, last: &Observation) -> bool {
         let Health {
             elected, shaken, ..
         } = self.health;
@@ -198,7 +205,9 @@ impl Judge {
             Ended::Early => {
                 elected.is_none_or(|elected| at >= elected + last.granted.max(OLD_LEADER))
             }
-            Ended::RanOut => shaken.is_none_or(|shaken| last.sent >= shaken),
+            Ended::RanOut => {
+                shaken.is_none_or(|shaken| last.sent >= shaken) && last.after < revision
+            }
             Ended::Unclear => true,
         }
     }
@@ -277,6 +286,25 @@ impl Judge {
         found.by_election || found.term > self.term || self.cluster != Some(found.cluster)
     }
 
+    /// Up to which revision what this shows has come after. A node that leads or lags may say more
+    /// of itself than of the lease: so it is where etcd was before it was asked, if that is known.
+    fn after(&mut self, shown: &Shown) -> i64 {
+        match shown {
+            Shown::Lease(found) => {
+                let known = self.revision.replace(found.revision);
+                match self.cluster == Some(found.cluster) {
+                    true => known.map_or(found.revision, |known| known.min(found.revision)),
+                    false => 0,
+                }
+            }
+            Shown::Nothing => {
+                self.revision = None;
+                0
+            }
+            Shown::Gone { .. } | Shown::Behind => 0,
+        }
+    }
+
     /// The answer to a look: whom to suspect, and whom no longer.
     pub fn shown(
         &mut self,
@@ -286,6 +314,7 @@ impl Judge {
         answered: Instant,
         fraction: f64,
     ) -> Vec<Doubt> {
+        let after = self.after(&shown);
         match shown {
             Shown::Nothing => {
                 self.health.shaken = Some(answered);
@@ -323,7 +352,7 @@ impl Judge {
         let mut doubts = Vec::new();
         match shown {
             Shown::Lease(found) => {
-                let seen = Observation::new(found, sent, answered);
+                let seen = Observation::new(found, after, sent, answered);
                 if let Some(evidence) = subject.look(seen, fraction, &health) {
                     for name in subject.names.iter() {
                         let name = name.into();

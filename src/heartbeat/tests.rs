@@ -223,7 +223,7 @@ proptest! {
             let trips = [Trip { there: 1, back: 1 }];
             run.until(end, &fractions, &trips, |lease| &leases[lease as usize - 1]);
             let name = format!("a/{n}");
-            let found = run.judge.finding(&member(&name, n as i64 + 1, None), run.zero + end);
+            let found = run.judge.finding(&member(&name, n as i64 + 1, None), 9, run.zero + end);
             let right = if crash { Ended::RanOut } else { Ended::Early };
             prop_assert_eq!(found, Finding::Seen(right), "{} {:?} of {:?}", n, end, lives[n]);
             run.judge.untrack(n as i64 + 1, &name);
@@ -303,9 +303,10 @@ fn g6_a_late_owner_that_nobody_looks_at_proves_nothing() {
             term: 1,
             by_election: false,
             cluster: 1,
+            revision: 1,
         };
         let sent = zero + ms(sent);
-        super::window::Observation::new(found, sent, sent + ms(2))
+        super::window::Observation::new(found, 0, sent, sent + ms(2))
     };
     let mut window = Window::new(seen(1000, 4));
     assert!(window.is_overdue());
@@ -411,7 +412,7 @@ fn whom_to_check() {
             judge.track(&member("me/1", 8, token), now, 0.0);
             judge.track(&member("a/2", 0, token), now, 0.0);
             assert_eq!(judge.counts(now).0, usize::from(checked), "{whom:?}");
-            let unseen = judge.finding(&other, now) == Finding::Unseen;
+            let unseen = judge.finding(&other, 9, now) == Finding::Unseen;
             assert_eq!(unseen, checked);
         }
     }
@@ -431,12 +432,13 @@ fn leases_that_are_shared_and_leases_that_go_unheard() {
         term: 2,
         by_election: false,
         cluster: 1,
+        revision: 1,
     };
     assert_eq!(judge.next(zero + ms(1)), Next::Look(7));
     judge.shown(7, Shown::Lease(found), zero + ms(1), zero + ms(2), 0.0);
     judge.untrack(7, "a/1");
     let early = Finding::Seen(Ended::Early);
-    assert_eq!(judge.finding(&two, zero + ms(900)), early);
+    assert_eq!(judge.finding(&two, 9, zero + ms(900)), early);
     judge.shown(
         7,
         Shown::Gone { cluster: 1 },
@@ -445,11 +447,11 @@ fn leases_that_are_shared_and_leases_that_go_unheard() {
         0.0,
     );
     assert_eq!(
-        judge.finding(&two, zero + ms(60_000)),
+        judge.finding(&two, 9, zero + ms(60_000)),
         early,
         "it was gone long before"
     );
     judge.untrack(7, "a/2");
     assert_eq!(judge.next(zero + ms(90_000)), Next::Wait(None));
-    assert_eq!(judge.finding(&two, zero), Finding::Unseen);
+    assert_eq!(judge.finding(&two, 9, zero), Finding::Unseen);
 }

@@ -32,15 +32,18 @@ pub(crate) struct Observation {
     pub answered: Instant,
     pub remaining: Duration,
     pub granted: Duration,
+    /// It has come after that revision of the store.
+    pub after: i64,
 }
 
 impl Observation {
-    pub fn new(found: TimeToLive, sent: Instant, answered: Instant) -> Self {
+    pub fn new(found: TimeToLive, after: i64, sent: Instant, answered: Instant) -> Self {
         Observation {
             sent,
             answered,
             remaining: found.remaining,
             granted: found.granted,
+            after,
         }
     }
 

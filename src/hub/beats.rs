@@ -167,6 +167,7 @@ mod tests {
             term: 2,
             by_election: false,
             cluster: 1,
+            revision: 1,
         })
     }
 

@@ -274,9 +274,9 @@ impl State {
                 self.moved(&moved, scene, &mut told);
             }
             let silence = silent.next_if_eq(&at).and_then(|_| {
-                let member = event.member()?;
+                let (member, revision) = (event.member()?, event.revision()?);
                 Some(Silence {
-                    finding: self.judge.finding(member, scene.now),
+                    finding: self.judge.finding(member, revision, scene.now),
                     suspect: self.judge.suspicion(member.lease(), member.name()),
                 })
             });

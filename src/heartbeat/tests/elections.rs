@@ -19,6 +19,7 @@ fn found(seconds: u64, term: u64, by_election: bool, cluster: u64) -> Shown {
         term,
         by_election,
         cluster,
+        revision: 1,
     })
 }
 
@@ -75,7 +76,7 @@ fn g6_who_is_thrown_out_after_an_election_has_not_left() {
     ] {
         let sent = zero + ms(at);
         judge.shown(7, left(5, term, 1), sent, sent + ms(2), 0.0);
-        let finding = judge.finding(&silent, sent + ms(900));
+        let finding = judge.finding(&silent, 9, sent + ms(900));
         assert_eq!(finding, Finding::Seen(ended), "at {at} ms");
     }
 }
@@ -101,7 +102,7 @@ fn g6_the_word_of_a_lost_leader_proves_nothing() {
             assert_eq!(look(for_ever, at).len(), 0, "no sign of life");
         }
         assert_eq!(judge.suspicion(7, "go/1").is_some(), before.is_some());
-        let finding = judge.finding(&late, zero + ms(6_500));
+        let finding = judge.finding(&late, 9, zero + ms(6_500));
         assert_eq!(finding, Finding::Seen(Ended::Unclear), "{before:?}");
     }
 }
@@ -138,8 +139,49 @@ fn g6_who_was_late_before_an_election_has_not_run_out() {
         if let Some(shown) = then {
             look(7, shown, at(4700));
         }
-        let finding = judge.finding(&late, zero + ms(5800));
+        let finding = judge.finding(&late, 9, zero + ms(5800));
         assert_eq!(finding, Finding::Seen(ended), "{between:?}, {then:?}");
+    }
+}
+
+/// News can come late: a lease that is still there after its key was gone, and then runs out, did
+/// not take it with it.
+#[test]
+fn g6_who_was_gone_before_its_lease_was_looked_at_did_not_run_out_with_it() {
+    let zero = Instant::now();
+    let at = |millis| (zero + ms(millis), zero + ms(millis + 2));
+    let of = |shown, revision| match shown {
+        Shown::Lease(found) => Shown::Lease(TimeToLive { revision, ..found }),
+        other => other,
+    };
+    // Where etcd was before the last look, and at it; where the key went.
+    for (before, then, gone, ended) in [
+        (20, 21, 20, Ended::Unclear),
+        (20, 20, 20, Ended::Unclear),
+        // After silence, all that is known is what the look itself says.
+        (0, 21, 21, Ended::Unclear),
+        (0, 21, 22, Ended::RanOut),
+        // While it was looked at, or after it.
+        (20, 21, 21, Ended::RanOut),
+        (20, 20, 21, Ended::RanOut),
+        // A node that lags.
+        (20, 19, 20, Ended::RanOut),
+    ] {
+        let mut judge = Judge::new(Check::All, 50, None, zero);
+        let late = member("go/1", 7, None);
+        judge.track(&late, zero, 0.0);
+        judge.track(&member("go/2", 8, None), zero, 0.0);
+        let mut look = |lease, shown, (sent, answered)| {
+            judge.shown(lease, shown, sent, answered, 0.0);
+        };
+        look(7, of(left(4, 2, 1), 10), at(0));
+        match before {
+            0 => look(8, Shown::Nothing, at(4400)),
+            before => look(8, of(left(4, 2, 1), before), at(4400)),
+        }
+        look(7, of(left(0, 2, 1), then), at(4500));
+        let finding = judge.finding(&late, gone, zero + ms(5800));
+        assert_eq!(finding, Finding::Seen(ended), "{before}, {then}, {gone}");
     }
 }
 
@@ -165,7 +207,7 @@ fn g6_who_was_late_in_another_etcd_has_not_run_out() {
         if let Some((cluster, why)) = what {
             judge.listed(cluster, why, at(4600));
         }
-        let finding = judge.finding(&late, at(5800));
+        let finding = judge.finding(&late, 9, at(5800));
         assert_eq!(finding, Finding::Seen(ended), "{what:?}");
     }
 }

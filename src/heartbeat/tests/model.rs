@@ -48,6 +48,7 @@ impl Lease {
             term: 2,
             by_election: false,
             cluster: 1,
+            revision: 1,
         }
     }
 }
@@ -66,7 +67,7 @@ pub fn trips() -> impl Strategy<Value = Vec<Trip>> {
 
 pub fn look(lease: &Lease, zero: Instant, at: Duration, trip: Trip) -> Observation {
     let seen = at + ms(trip.there);
-    Observation::new(lease.left(seen), zero + at, zero + seen + ms(trip.back))
+    Observation::new(lease.left(seen), 0, zero + at, zero + seen + ms(trip.back))
 }
 
 /// What a window claims, against the truth: `None`, or how it is wrong.

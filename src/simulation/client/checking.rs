@@ -64,6 +64,7 @@ fn time_to_live(store: &Store, lease: i64, now: Ms) -> (Shown, Option<Ms>) {
                 term,
                 by_election: left > found.ttl,
                 cluster: store.epoch().cluster,
+                revision: store.epoch().revision(),
             });
             (shown, Some(found.end))
         }
@@ -199,6 +200,7 @@ impl Client {
                     term: world.store.term,
                     by_election: false,
                     cluster: world.store.epoch().cluster,
+                    revision: world.store.epoch().revision(),
                 });
             }
             _ => {}
