@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::subject::{Health, Subject};
+use super::subject::{Health, LAG, Subject};
 use super::verdict::{Finding, is_silent};
 use super::window::{Ended, Observation};
 use crate::etcd::TimeToLive;
@@ -89,8 +89,8 @@ pub(crate) struct Judge {
     term: u64,
     /// The etcd cluster that this is of.
     cluster: Option<u64>,
-    /// The revision that its last answer was of; `None` after silence.
-    revision: Option<i64>,
+    /// The revision that its last answer was of, and when that came.
+    revision: Option<(i64, Instant)>,
     overdue: usize,
 }
 
@@ -286,22 +286,20 @@ impl Judge {
         found.by_election || found.term > self.term || self.cluster != Some(found.cluster)
     }
 
-    /// Up to which revision what this shows has come after. A node that leads or lags may say more
-    /// of itself than of the lease: so it is where etcd was before it was asked, if that is known.
-    fn after(&mut self, shown: &Shown) -> i64 {
-        match shown {
-            Shown::Lease(found) => {
-                let known = self.revision.replace(found.revision);
-                match self.cluster == Some(found.cluster) {
-                    true => known.map_or(found.revision, |known| known.min(found.revision)),
-                    false => 0,
-                }
-            }
-            Shown::Nothing => {
-                self.revision = None;
-                0
-            }
-            Shown::Gone { .. } | Shown::Behind => 0,
+    /// What a look shows has come after this revision. A node may for a moment say more of itself
+    /// than of the lease, which the leader knows: so it is where etcd was just before it was asked,
+    /// if that is known.
+    fn after(&mut self, shown: &Shown, sent: Instant, answered: Instant) -> i64 {
+        let Shown::Lease(found) = shown else {
+            return 0;
+        };
+        let known = self.revision.replace((found.revision, answered));
+        if self.cluster != Some(found.cluster) {
+            return 0;
+        }
+        match known {
+            Some((known, at)) if sent <= at + LAG => known.min(found.revision),
+            _ => found.revision,
         }
     }
 
@@ -314,7 +312,7 @@ impl Judge {
         answered: Instant,
         fraction: f64,
     ) -> Vec<Doubt> {
-        let after = self.after(&shown);
+        let after = self.after(&shown, sent, answered);
         match shown {
             Shown::Nothing => {
                 self.health.shaken = Some(answered);

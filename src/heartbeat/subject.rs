@@ -8,8 +8,9 @@ use crate::event::Evidence;
 
 /// When to look again at a lease of which nothing was to be learnt.
 const AGAIN: Duration = Duration::from_secs(1);
-/// A node may know what an election did to the leases so long before it says that there was one.
-const LAG: Duration = Duration::from_millis(500);
+/// A node may know what an election did to the leases so long before it says that there was one; so
+/// long may one be ahead of another.
+pub(super) const LAG: Duration = Duration::from_millis(500);
 
 /// How we and etcd are.
 #[derive(Debug, Clone, Copy, Default)]
