@@ -16,6 +16,9 @@ use crate::etcd::TimeToLive;
 use crate::member::{Document, Member};
 use crate::settings::Check;
 
+/// The revision of a DELETE that comes after all that is looked at.
+const GONE: i64 = 9;
+
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
@@ -223,7 +226,7 @@ proptest! {
             let trips = [Trip { there: 1, back: 1 }];
             run.until(end, &fractions, &trips, |lease| &leases[lease as usize - 1]);
             let name = format!("a/{n}");
-            let found = run.judge.finding(&member(&name, n as i64 + 1, None), 9, run.zero + end);
+            let found = run.judge.finding(&member(&name, n as i64 + 1, None), GONE, run.zero + end);
             let right = if crash { Ended::RanOut } else { Ended::Early };
             prop_assert_eq!(found, Finding::Seen(right), "{} {:?} of {:?}", n, end, lives[n]);
             run.judge.untrack(n as i64 + 1, &name);
@@ -412,7 +415,7 @@ fn whom_to_check() {
             judge.track(&member("me/1", 8, token), now, 0.0);
             judge.track(&member("a/2", 0, token), now, 0.0);
             assert_eq!(judge.counts(now).0, usize::from(checked), "{whom:?}");
-            let unseen = judge.finding(&other, 9, now) == Finding::Unseen;
+            let unseen = judge.finding(&other, GONE, now) == Finding::Unseen;
             assert_eq!(unseen, checked);
         }
     }
@@ -438,7 +441,7 @@ fn leases_that_are_shared_and_leases_that_go_unheard() {
     judge.shown(7, Shown::Lease(found), zero + ms(1), zero + ms(2), 0.0);
     judge.untrack(7, "a/1");
     let early = Finding::Seen(Ended::Early);
-    assert_eq!(judge.finding(&two, 9, zero + ms(900)), early);
+    assert_eq!(judge.finding(&two, GONE, zero + ms(900)), early);
     judge.shown(
         7,
         Shown::Gone { cluster: 1 },
@@ -447,11 +450,11 @@ fn leases_that_are_shared_and_leases_that_go_unheard() {
         0.0,
     );
     assert_eq!(
-        judge.finding(&two, 9, zero + ms(60_000)),
+        judge.finding(&two, GONE, zero + ms(60_000)),
         early,
         "it was gone long before"
     );
     judge.untrack(7, "a/2");
     assert_eq!(judge.next(zero + ms(90_000)), Next::Wait(None));
-    assert_eq!(judge.finding(&two, 9, zero), Finding::Unseen);
+    assert_eq!(judge.finding(&two, GONE, zero), Finding::Unseen);
 }

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::model::{Lease, Run, Trip};
-use super::{member, ms};
+use super::{GONE, member, ms};
 use crate::etcd::TimeToLive;
 use crate::heartbeat::judge::{Judge, Shown};
 use crate::heartbeat::verdict::Finding;
 use crate::heartbeat::window::Ended;
+use crate::member::Member;
 use crate::settings::Check;
 use crate::stats::Why;
 
@@ -26,6 +27,15 @@ fn found(seconds: u64, term: u64, by_election: bool, cluster: u64) -> Shown {
 /// The same, while no election shows in it.
 fn left(seconds: u64, term: u64, cluster: u64) -> Shown {
     found(seconds, term, false, cluster)
+}
+
+/// Two are watched, the first on lease 7, which is the one that will be late, the other on 8.
+fn two(zero: Instant) -> (Judge, Member) {
+    let mut judge = Judge::new(Check::All, 50, None, zero);
+    let late = member("go/1", 7, None);
+    judge.track(&late, zero, 0.0);
+    judge.track(&member("go/2", 8, None), zero, 0.0);
+    (judge, late)
 }
 
 /// An election renews every lease, also that of a dead owner: no sign of life.
@@ -76,7 +86,7 @@ fn g6_who_is_thrown_out_after_an_election_has_not_left() {
     ] {
         let sent = zero + ms(at);
         judge.shown(7, left(5, term, 1), sent, sent + ms(2), 0.0);
-        let finding = judge.finding(&silent, 9, sent + ms(900));
+        let finding = judge.finding(&silent, GONE, sent + ms(900));
         assert_eq!(finding, Finding::Seen(ended), "at {at} ms");
     }
 }
@@ -102,7 +112,7 @@ fn g6_the_word_of_a_lost_leader_proves_nothing() {
             assert_eq!(look(for_ever, at).len(), 0, "no sign of life");
         }
         assert_eq!(judge.suspicion(7, "go/1").is_some(), before.is_some());
-        let finding = judge.finding(&late, 9, zero + ms(6_500));
+        let finding = judge.finding(&late, GONE, zero + ms(6_500));
         assert_eq!(finding, Finding::Seen(Ended::Unclear), "{before:?}");
     }
 }
@@ -126,10 +136,7 @@ fn g6_who_was_late_before_an_election_has_not_run_out() {
         (left(4, 3, 1), Some(left(0, 3, 1)), Ended::RanOut),
         (left(4, 3, 1), Some(left(4, 3, 1)), Ended::Unclear),
     ] {
-        let mut judge = Judge::new(Check::All, 50, None, zero);
-        let late = member("go/1", 7, None);
-        judge.track(&late, zero, 0.0);
-        judge.track(&member("go/2", 8, None), zero, 0.0);
+        let (mut judge, late) = two(zero);
         let mut look = |lease, shown, (sent, answered)| {
             judge.shown(lease, shown, sent, answered, 0.0);
         };
@@ -139,7 +146,7 @@ fn g6_who_was_late_before_an_election_has_not_run_out() {
         if let Some(shown) = then {
             look(7, shown, at(4700));
         }
-        let finding = judge.finding(&late, 9, zero + ms(5800));
+        let finding = judge.finding(&late, GONE, zero + ms(5800));
         assert_eq!(finding, Finding::Seen(ended), "{between:?}, {then:?}");
     }
 }
@@ -167,10 +174,7 @@ fn g6_who_was_gone_before_its_lease_was_looked_at_did_not_run_out_with_it() {
         // A node that lags.
         (20, 19, 20, Ended::RanOut),
     ] {
-        let mut judge = Judge::new(Check::All, 50, None, zero);
-        let late = member("go/1", 7, None);
-        judge.track(&late, zero, 0.0);
-        judge.track(&member("go/2", 8, None), zero, 0.0);
+        let (mut judge, late) = two(zero);
         let mut look = |lease, shown, (sent, answered)| {
             judge.shown(lease, shown, sent, answered, 0.0);
         };
@@ -206,7 +210,7 @@ fn g6_who_was_late_in_another_etcd_has_not_run_out() {
         if let Some((cluster, why)) = what {
             judge.listed(cluster, why, at(4600));
         }
-        let finding = judge.finding(&late, 9, at(5800));
+        let finding = judge.finding(&late, GONE, at(5800));
         assert_eq!(finding, Finding::Seen(ended), "{what:?}");
     }
 }
