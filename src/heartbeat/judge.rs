@@ -89,7 +89,8 @@ pub(crate) struct Judge {
     term: u64,
     /// The etcd cluster that this is of.
     cluster: Option<u64>,
-    /// The revision that its last answer was of, and when that came.
+    /// The revision that its last answer was of, and when it was asked: by the time that the answer
+    /// came, etcd may have been far beyond it.
     revision: Option<(i64, Instant)>,
     overdue: usize,
 }
@@ -289,16 +290,13 @@ impl Judge {
     /// What a look shows has come after this revision. A node may for a moment say more of itself
     /// than of the lease, which the leader knows: so it is where etcd was just before it was asked,
     /// if that is known.
-    fn after(&mut self, shown: &Shown, sent: Instant, answered: Instant) -> i64 {
+    fn after(&mut self, shown: &Shown, sent: Instant) -> i64 {
         let Shown::Lease(found) = shown else {
             return 0;
         };
-        let known = self.revision.replace((found.revision, answered));
-        if self.cluster != Some(found.cluster) {
-            return 0;
-        }
-        match known {
-            Some((known, at)) if sent <= at + LAG => known.min(found.revision),
+        let same = self.cluster == Some(found.cluster);
+        match self.revision.replace((found.revision, sent)) {
+            Some((known, asked)) if same && sent <= asked + LAG => known.min(found.revision),
             _ => found.revision,
         }
     }
@@ -312,7 +310,7 @@ impl Judge {
         answered: Instant,
         fraction: f64,
     ) -> Vec<Doubt> {
-        let after = self.after(&shown, sent, answered);
+        let after = self.after(&shown, sent);
         match shown {
             Shown::Nothing => {
                 self.health.shaken = Some(answered);

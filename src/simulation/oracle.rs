@@ -43,6 +43,8 @@ pub enum Causes {
 
 /// How far before a lease's true end it may be thought to have ended: etcd tells whole seconds.
 const GRAIN: Ms = 1000;
+/// So far back an answer tells where etcd was when it was asked next.
+const LAG: Ms = 500;
 
 impl Causes {
     /// Whether this may be said, if the last question about the lease was so long on its way.
@@ -57,10 +59,11 @@ impl Causes {
                 ("unknown", _) => true,
                 ("lease-expired", How::Expired) => true,
                 // Who misses a renewal, and goes when its lease would have run out for that, can't
-                // be told from one whose lease did.
-                ("lease-expired", _) => end
-                    .lease_end
-                    .is_some_and(|(_, before)| before <= seen + GRAIN + way),
+                // be told from one whose lease did. Seen late, it was looked at in its last second,
+                // and went after that, or just before.
+                ("lease-expired", _) => end.lease_end.is_some_and(|(_, before)| {
+                    before <= GRAIN + way + (*seen).min(end.at + LAG + GRAIN)
+                }),
                 ("revoked", How::Revoked) => true,
                 // The lease was revoked a moment later, too.
                 ("revoked" | "deregistered", How::Deleted | How::Noted(_)) => true,

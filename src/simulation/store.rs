@@ -121,6 +121,7 @@ pub enum How {
 #[derive(Debug, Clone, Copy)]
 pub struct End {
     pub how: How,
+    pub at: Ms,
     pub revision: i64,
     pub lease: i64,
     /// When its lease would have run out, and when without its last renewals; `None`: it hung on
@@ -333,6 +334,7 @@ impl Store {
                         let noted = note(ops, name, life).map(How::Noted);
                         let end = End {
                             how: noted.unwrap_or(self.ending),
+                            at: now,
                             revision,
                             lease: old.lease,
                             lease_end,

@@ -161,30 +161,33 @@ fn g6_who_was_gone_before_its_lease_was_looked_at_did_not_run_out_with_it() {
         Shown::Lease(found) => Shown::Lease(TimeToLive { revision, ..found }),
         other => other,
     };
-    // Where etcd was before the last look, and at it; where the key went.
+    // Where etcd was before the last look, and when it was asked for that, if it was; where it was
+    // at the look; where the key went.
     for (before, then, gone, ended) in [
-        (20, 21, 20, Ended::Unclear),
-        (20, 20, 20, Ended::Unclear),
+        (Some((20, 4400)), 21, 20, Ended::Unclear),
+        (Some((20, 4400)), 20, 20, Ended::Unclear),
         // Unless it was asked just before, all that is known is what the look itself says.
-        (0, 21, 21, Ended::Unclear),
-        (0, 21, 22, Ended::RanOut),
+        (None, 21, 21, Ended::Unclear),
+        (None, 21, 22, Ended::RanOut),
+        (Some((20, 3900)), 21, 21, Ended::Unclear),
         // While it was looked at, or after it.
-        (20, 21, 21, Ended::RanOut),
-        (20, 20, 21, Ended::RanOut),
+        (Some((20, 4400)), 21, 21, Ended::RanOut),
+        (Some((20, 4400)), 20, 21, Ended::RanOut),
         // A node that lags.
-        (20, 19, 20, Ended::RanOut),
+        (Some((20, 4400)), 19, 20, Ended::RanOut),
     ] {
         let (mut judge, late) = two(zero);
         let mut look = |lease, shown, (sent, answered)| {
             judge.shown(lease, shown, sent, answered, 0.0);
         };
         look(7, of(left(4, 2, 1), 10), at(0));
-        if before > 0 {
-            look(8, of(left(4, 2, 1), before), at(4400));
+        if let Some((before, asked)) = before {
+            let shown = of(left(4, 2, 1), before);
+            look(8, shown, (zero + ms(asked), zero + ms(4402)));
         }
         look(7, of(left(0, 2, 1), then), at(4500));
         let finding = judge.finding(&late, gone, zero + ms(5800));
-        assert_eq!(finding, Finding::Seen(ended), "{before}, {then}, {gone}");
+        assert_eq!(finding, Finding::Seen(ended), "{before:?}, {then}, {gone}");
     }
 }
 
